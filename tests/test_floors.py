@@ -42,6 +42,7 @@ FLOORS = (
     ("ztrace", "middleware decorating logs"),
     ("ztrace", "spooling profiling"),
     ("ztrace", "publishing"),
+    ("ztrace", "fused"),
     ("ztrace", "propagation spans"),
     ("ztrace", "exceptions lifecycle"),
     ("ztrace", "context process records scrubbing settings wire"),

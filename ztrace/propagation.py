@@ -3,23 +3,25 @@
 Source: W3C Trace Context, https://www.w3.org/TR/trace-context/.
 """
 
+from binascii import unhexlify
 from collections.abc import Mapping, MutableMapping
 
 from ztrace import diagnostics
-from ztrace.context import NEW_TRACE, RUNNING, Context, SpanContext, find_current
+from ztrace.context import NEW_TRACE, Context, SpanContext, find_current
 from ztrace.spans import span
 
 #: The names as carriers spell them: as W3C writes them, as HTTP libraries may, as environments do.
 _KEYS = (("traceparent", "tracestate"), ("Traceparent", "Tracestate"), ("TRACEPARENT", "TRACESTATE"))
+#: Identity of a caller's span: trace id, span id, and the flags and state of the trace.
+Caller = tuple[bytes, bytes, tuple[int, str]]
 #: Length of a traceparent of version 00.
 TRACEPARENT_CHARS = 55
 #: Numbers of one byte in hexadecimal: flags and versions.
 _HEX = [f"{number:02x}" for number in range(256)]
 #: Flags that are kept, with an empty tracestate, by the end of a traceparent.
 _W3C_OF = {f"-{text}": (number & 3, "") for number, text in enumerate(_HEX)}
-_from_hex, _new_context = bytes.fromhex, SpanContext.__new__
 #: Ids that stand for "none".
-_NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
+NO_TRACE_ID, NO_SPAN_ID = bytes(16), bytes(8)
 #: Minimum that W3C requires to be propagated: list members, and characters in total.
 _MAX_MEMBERS, _MAX_STATE = 32, 512
 #: Longest traceparent of a future version that is read, and characters that are read of a tracestate.
@@ -79,45 +81,41 @@ def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanCon
 
     Of a later version the fields of version 00 are read, and version 00 is sent.
     """
+    caller = parse_caller(traceparent, tracestate)
+    return None if caller is None else SpanContext(*caller)
+
+
+def parse_caller(traceparent: object, tracestate: object = None) -> Caller | None:
+    """Return what `parse_traceparent` does, as a tuple."""
     if type(traceparent) is str and len(traceparent) == TRACEPARENT_CHARS and traceparent[:3] == "00-":
-        context = _parse_fields(traceparent)  # As most are.
+        caller = _parse_fields(traceparent)  # As most are.
     else:
         if isinstance(traceparent, bytes):
             traceparent = traceparent[: _MAX_TRACEPARENT + 1].decode("ascii", "replace")
         if not isinstance(traceparent, str) or len(traceparent) > _MAX_TRACEPARENT:
             return None
-        context = _parse_fields(_as_version_00(traceparent.strip()))
-    if context is not None and tracestate and isinstance(tracestate, str):
-        context.w3c = context.w3c[0], _cut_state(tracestate)
-    return context
+        caller = _parse_fields(_as_version_00(traceparent.strip()))
+    if caller is not None and tracestate and isinstance(tracestate, str):
+        return caller[0], caller[1], (caller[2][0], cut_state(tracestate))
+    return caller
 
 
-def _parse_fields(traceparent: str) -> SpanContext | None:
-    """Return the context in the 55 characters of version 00, None if a field is not valid."""
-    w3c = _W3C_OF.get(traceparent[52:])
+def _parse_fields(traceparent: str) -> Caller | None:
+    """Return the fields in the 55 characters of version 00, None if one is not valid."""
     try:
-        trace_id, span_id = _from_hex(traceparent[3:35]), _from_hex(traceparent[36:52])
-    except ValueError:
+        w3c = _W3C_OF[traceparent[52:]]
+        # Unlike `bytes.fromhex`, `unhexlify` takes no spaces. Both take capitals, which are not valid here.
+        trace_id, span_id = unhexlify(traceparent[3:35]), unhexlify(traceparent[36:52])
+    except (ValueError, KeyError):
         return None
-    # fromhex skips spaces and takes capitals, which are not valid here.
     if (
-        w3c is None
-        or len(trace_id) != 16
-        or len(span_id) != 8
-        or traceparent[35] != "-"
+        traceparent[35] != "-"
         or traceparent.lower() != traceparent
-        or trace_id == _NO_TRACE_ID
-        or span_id == _NO_SPAN_ID
+        or trace_id == NO_TRACE_ID
+        or span_id == NO_SPAN_ID
     ):
         return None
-    context = _new_context(SpanContext)  # As its __init__, without the call: each served request has one.
-    context.trace_id = trace_id
-    context.span_id = span_id
-    context.w3c = w3c
-    context._state = RUNNING
-    context.open_children = context.covered_ns = context.mark_ns = 0
-    context._beside = False
-    return context
+    return trace_id, span_id, w3c
 
 
 def _as_version_00(text: str) -> str:
@@ -129,7 +127,7 @@ def _as_version_00(text: str) -> str:
     return text[:55]
 
 
-def _cut_state(state: str) -> str:
+def cut_state(state: str) -> str:
     """Drop whole members from the right until the rest is within W3C's limits.
 
     A state with characters that W3C does not allow is dropped: a line break would reach the next request's

@@ -1,41 +1,47 @@
-"""Trace context as one text, for wires that have no headers: annotations, frames and trailers.
+"""Trace context in bytes, for wires that have no headers: annotations, frames and trailers.
 
-The text is a ``traceparent``, and behind ``;`` the ``tracestate`` if there is one.
+The bytes are the trace id, the span id and the flags, and the tracestate behind them if there is one.
 """
 
+from struct import Struct
 from typing import Final
 
 from ztrace import diagnostics
-from ztrace.context import Context, SpanContext
-from ztrace.propagation import TRACEPARENT_CHARS, format_traceparent, parse_traceparent
+from ztrace.context import Context
+from ztrace.fused.calls import FLAGS, add_state
+from ztrace.propagation import NO_SPAN_ID, NO_TRACE_ID, Caller, cut_state
 
-#: Longest text that is read: a tracestate has 512 characters as ztrace sends it.
-MAX_CONTEXT = 1024
+#: Most bytes that are read: a tracestate has 512 characters as ztrace sends it.
+MAX_CONTEXT: Final = 1024
+#: Bytes of a context without a tracestate.
+CONTEXT_BYTES: Final = 25
 #: Reason under which contexts of peers are counted that cannot be read.
 UNREADABLE: Final = "peer_context"
 
+_split: Final = Struct("16s8sB").unpack
+#: Flags and state of a trace by the flags that are kept.
+_W3C: Final = [(flags, "") for flags in range(4)]
 
-def context_text(span: Context) -> bytes:
+
+def write_bytes(span: Context) -> bytes:
     """Return the context of a span that has started, for the request or message that it sends."""
-    text = format_traceparent(span)
-    if span.w3c[1]:
-        text = f"{text};{span.w3c[1]}"
-    return text.encode("ascii", "replace")
+    flags, state = span.w3c
+    context = span.trace_id + span.span_id + FLAGS[flags & 255]
+    return add_state(context, state) if state else context
 
 
-def read_context_text(text: str | bytes | memoryview | None) -> SpanContext | None:
-    """Return the sender's context, None if there is none or none that can be read."""
-    if not text:
+def read_bytes(data: bytes | memoryview | None) -> Caller | None:
+    """Return the sender's span, None if there is none or none that can be read."""
+    if not data:
         return None
-    context = None
-    if len(text) <= MAX_CONTEXT:
-        if not isinstance(text, str):
-            text = str(text, "ascii", "replace")
-        if len(text) == TRACEPARENT_CHARS:  # As most are.
-            context = parse_traceparent(text)
-        else:
-            traceparent, _, tracestate = text.partition(";")
-            context = parse_traceparent(traceparent, tracestate or None)
-    if context is None:
-        diagnostics.count(UNREADABLE)
-    return context
+    state: bytes | memoryview = b""
+    if CONTEXT_BYTES < len(data) <= MAX_CONTEXT:
+        data, state = data[:CONTEXT_BYTES], data[CONTEXT_BYTES:]
+    if len(data) == CONTEXT_BYTES:
+        trace_id, span_id, flags = _split(data)
+        if trace_id != NO_TRACE_ID and span_id != NO_SPAN_ID:
+            if state:
+                return trace_id, span_id, (flags & 3, cut_state(str(state, "ascii", "replace")))
+            return trace_id, span_id, _W3C[flags & 3]
+    diagnostics.count(UNREADABLE)
+    return None

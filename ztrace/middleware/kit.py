@@ -12,7 +12,7 @@ from typing import Any
 from ztrace import diagnostics
 from ztrace.context import NEW, NEW_APART, Apart, Context, SpanContext, make_current
 from ztrace.middleware.carriers import UNREADABLE
-from ztrace.propagation import format_traceparent, parse_traceparent
+from ztrace.propagation import Caller, format_traceparent, parse_caller
 from ztrace.spans import CONSUMER, SERVER, Span
 
 #: Key of ztrace's own ``traceparent`` in the header of a request that another tracer's is in as well.
@@ -32,15 +32,21 @@ def write_context(span: Span, header: MutableMapping[str, Any]) -> None:
 
 def read_context(header: Mapping[str, Any]) -> SpanContext | None:
     """Return the sender's trace context from a header, ztrace's own if there are two."""
+    caller = read_caller(header)
+    return None if caller is None else SpanContext(*caller)
+
+
+def read_caller(header: Mapping[str, Any]) -> Caller | None:
+    """Return what `read_context` does, as a tuple."""
     traceparent = header.get(OWN_CONTEXT)
     if type(traceparent) is not str:
         traceparent = header.get("traceparent")
     if not traceparent:
         return None
-    context = parse_traceparent(traceparent, header.get("tracestate"))
-    if context is None:
+    caller = parse_caller(traceparent, header.get("tracestate"))
+    if caller is None:
         diagnostics.count(UNREADABLE)
-    return context
+    return caller
 
 
 def new_span(

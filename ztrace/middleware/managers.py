@@ -18,17 +18,24 @@ from multiprocessing.managers import BaseProxy, RemoteError, Server
 from typing import Any
 
 from ztrace import diagnostics, spans
+from ztrace.context import NEW, RUNS
 from ztrace.exceptions import messages
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.fused.calls import end_call, start_call
+from ztrace.fused.interrupted import fail
+from ztrace.fused.serving import ServedSpan, end_served, start_served
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.carriers import context_text, read_context_text
-from ztrace.middleware.kit import new_span
-from ztrace.middleware.replies import reply_text, take_reply
+from ztrace.middleware.carriers import read_bytes
+from ztrace.middleware.replies import DURATION_BYTES, reply_bytes, take_reply
 from ztrace.middleware.trailers import MAX_TRAILER, make_trailer, read_trailer
-from ztrace.spans import CLIENT, SERVER, Span
+from ztrace.native import thread_time_ns
+from ztrace.process.sharing import shares_thread
+from ztrace.spans import Span
 
 #: Value of ``rpc.system.name``.
 _SYSTEM = "multiprocessing"
+#: Attributes of all server spans; a span that gets others copies them.
+_SERVED: dict[str, Any] = {"rpc.system.name": _SYSTEM}
 
 #: Bytes read from the end of a message, more than a trailer has. Python 3.12 may crash when it collects a
 #: view of the buffer, which an exception would keep in a frame.
@@ -74,7 +81,7 @@ class _Serving(Connection):  # type: ignore[type-arg,unused-ignore]
 
     _ztrace_context: bytes | None = None
     _ztrace_error: BaseException | None = None
-    _ztrace_span: Span | None = None
+    _ztrace_span: ServedSpan | None = None
 
     def recv(self) -> Any:
         """Receive a request, and start its span."""
@@ -111,10 +118,12 @@ class _Serving(Connection):  # type: ignore[type-arg,unused-ignore]
         try:
             self._ztrace_error = None
             name: Any = request[1] if type(request) is tuple and len(request) == 4 else None
-            if spans.publisher is not None and _is_traced(name):
-                parent = read_context_text(self._ztrace_context)
-                self._ztrace_span = new_span(name, SERVER, {"rpc.system.name": _SYSTEM}, parent)
-                self._ztrace_span.start()
+            # Names of the package's own methods begin with "#".
+            if spans.publisher is not None and type(name) is str and name[:1] != "#":
+                caller = read_bytes(self._ztrace_context)
+                cpu_ns = None if shares_thread() else thread_time_ns()
+                self._ztrace_span = span = ServedSpan()
+                start_served(span, name, _SERVED, caller, cpu_ns)
         except Exception:
             diagnostics.contain("managers")
 
@@ -131,26 +140,21 @@ class _Serving(Connection):  # type: ignore[type-arg,unused-ignore]
 
     def _ztrace_end(self) -> bytes:
         span, error = self._ztrace_span, self._ztrace_error
-        if span is None:
+        if span is None or getattr(span, "_state", NEW) not in RUNS:
             return b""
         try:
             if error is None:
-                text = reply_text(span)
-                span.__exit__()
+                reply = span.reply().to_bytes(DURATION_BYTES, "big")
+                end_served(span)
             else:
                 span.reply()  # Recording the exception is not part of the method's time.
                 span.end(error)
-                text = reply_text(span, error)
+                reply = reply_bytes(span, error)
             self._ztrace_span = self._ztrace_error = None
-            return make_trailer(text.encode("ascii")) if self._ztrace_context else b""
+            return make_trailer(reply) if self._ztrace_context else b""
         except Exception:
             diagnostics.contain("managers")
             return b""
-
-
-def _is_traced(name: object) -> bool:
-    """Return whether a method is the program's, and not the package's own."""
-    return type(name) is str and name[:1] != "#"
 
 
 def _error_of(text: str) -> RemoteError:
@@ -179,26 +183,29 @@ def _wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
         span = connection = None
         try:
             try:
-                if spans.publisher is not None and _is_traced(methodname):
+                if spans.publisher is not None and type(methodname) is str and methodname[:1] != "#":
+                    span = Span()
                     attributes = self.__dict__.get("_ztrace_attributes") or _attributes_of(self)
-                    span = new_span(methodname, CLIENT, attributes)
-                    span.start(activate=False)
-                    if not span.ended:
+                    context = start_call(span, methodname, attributes)
+                    if context is not None:
                         connection = _connect(self)
                         if connection is not None:
-                            connection._ztrace_trailer = make_trailer(context_text(span))
+                            connection._ztrace_trailer = make_trailer(context)
                             connection._ztrace_reply = None
                             connection.__class__ = _Calling
                 result = original(self, methodname, args, kwds)
+                if span is not None:
+                    if connection is not None:
+                        connection.__class__ = Connection
+                        take_reply(span, connection._ztrace_reply)
+                    end_call(span)
+                return result
             except BaseException as exception:
                 take_off_frame(exception)
-                _end(span, connection, exception)
+                _fail(span, connection, exception)
                 raise
-            if span is not None:
-                _end(span, connection)
-            return result
         except BaseException as exception:
-            insist(_end, span, connection, exception)  # An exception may have arrived in the code above.
+            insist(_fail, span, connection, exception)  # An exception may have arrived in the code above.
             raise
 
     return _callmethod
@@ -212,8 +219,8 @@ def _connect(proxy: Any) -> Any:
     return connection if type(connection) is Connection else None
 
 
-def _end(span: Span | None, connection: Any, exception: BaseException | None = None) -> None:
-    """End a call, and give the connection its own class again."""
+def _fail(span: Span | None, connection: Any, exception: BaseException) -> None:
+    """End a call that an exception leaves, and give the connection its own class again."""
     if span is None:
         return
     try:
@@ -222,7 +229,7 @@ def _end(span: Span | None, connection: Any, exception: BaseException | None = N
             take_reply(span, connection._ztrace_reply, exception)
     except Exception:
         diagnostics.contain("managers")
-    span.__exit__(None, exception)
+    fail(span, exception)
 
 
 def _attributes_of(proxy: Any) -> dict[str, Any]:
@@ -253,7 +260,7 @@ def _wrap_serve(original: Callable[..., Any]) -> Callable[..., Any]:
             take_off_frame(exception)
             span = getattr(conn, "_ztrace_span", None)
             if span is not None:  # The method has ended the thread.
-                insist(span.end, exception)
+                insist(fail, span, exception)
             raise
 
     return serve_client

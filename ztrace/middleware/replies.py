@@ -5,8 +5,9 @@ of ZeroMQ, and follows the message of rpyc and of managers as a trailer:
 
     d=<duration in ns>;o=<trace id>-<span id>;m=<message, percent-encoded>
 
-``m`` is there only where the caller's exception has another text than the callee's. A peer may send anything
-in place of a reply, so reading is bounded, and a text that cannot be read is counted and ignored.
+``m`` is there only where the caller's exception has another text than the callee's. Most replies are a
+duration alone: where the wire is ztrace's own, it is sent as eight bytes, and by zerorpc as a number. A peer
+may send anything in place of a reply, so reading is bounded, and what cannot be read is counted and ignored.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ MAX_REPLY = 8192
 _MAX_MESSAGE, _MAX_BYTES = 1000, 2000
 #: Digits of the longest duration that is read: 31 years.
 _MAX_DIGITS = 18
+_MAX_NS = 10**_MAX_DIGITS
+#: Bytes of a duration that is sent alone: no text of a reply looks like a valid one.
+DURATION_BYTES: Final = 8
 #: Longest text that has a duration alone.
 _MAX_PLAIN = 2 + _MAX_DIGITS
 #: Reason under which texts are counted that cannot be read.
@@ -52,8 +56,17 @@ def reply_text(span: Span, exception: BaseException | None = None, message: str 
     return text
 
 
+def reply_bytes(span: Span, exception: BaseException | None = None) -> bytes:
+    """Return what `reply_text` does, in bytes; a duration alone in eight."""
+    if exception is not None:
+        text = reply_text(span, exception)
+        if ";" in text:
+            return text.encode("ascii")
+    return span.reply().to_bytes(DURATION_BYTES, "big")
+
+
 def take_reply(
-    span: Context, text: str | bytes | memoryview | dict[str, Any] | None, exception: object = None
+    span: Context, text: str | bytes | memoryview | dict[str, Any] | int | None, exception: object = None
 ) -> bool:
     """Read a reply: subtract the callee's duration from the caller's own time, and mark the exception.
 
@@ -69,17 +82,23 @@ def take_reply(
     if not text:
         return False
     try:
-        if len(text) > MAX_REPLY:
+        # As most replies are.
+        if (type(text) is bytes or type(text) is memoryview) and len(text) == DURATION_BYTES:
+            text = int.from_bytes(text, "big")
+        if type(text) is int:
+            if not 0 <= text < _MAX_NS:
+                raise ValueError("not a duration")
+            span.covered_ns += text
+            return False
+        if len(text) > MAX_REPLY:  # type: ignore[arg-type]
             raise ValueError("too long")
-        if type(text) is bytes:
-            text = str(text, "ascii")
         if type(text) is str and text[:2] == "d=" and len(text) <= _MAX_PLAIN and text[2:].isdigit():
-            span.covered_ns += int(text[2:])  # As most replies are.
+            span.covered_ns += int(text[2:])
             return False
         if isinstance(text, dict):
             return _take_map(span, text, exception)
         if not isinstance(text, str):
-            text = str(text, "ascii")
+            text = str(text, "ascii")  # type: ignore[arg-type]
         fields = dict(field.split("=", 1) for field in text.split(";"))
         duration = fields.get("d", "0")
         if len(duration) > _MAX_DIGITS or not duration.isdigit():

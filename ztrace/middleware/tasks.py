@@ -14,7 +14,7 @@ from ztrace import diagnostics, spans
 from ztrace.context import SpanContext
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.carriers import context_text, read_context_text
+from ztrace.middleware.carriers import read_bytes, write_bytes
 from ztrace.middleware.kit import new_span
 from ztrace.middleware.replies import reply_text, take_reply
 from ztrace.spans import CLIENT, CONSUMER, PRODUCER, SERVER, Span
@@ -99,11 +99,12 @@ class Task:
 
     @property
     def _caller(self) -> bytes:
-        return bytes.fromhex(self._context[36:52].decode("ascii"))
+        return self._context[16:24]
 
     def _new_span(self) -> Span:
         _wrap_failures()
-        parent = read_context_text(self._context)
+        caller = read_bytes(self._context)
+        parent = None if caller is None else SpanContext(*caller)
         if self._kind == CONSUMER:
             attributes = {"messaging.system": SYSTEM}
             return new_span(self._name, CONSUMER, attributes, parent, (parent,) if parent else None)
@@ -195,7 +196,7 @@ def make_task(function: Callable[..., Any], span: Span | None) -> Callable[..., 
     if span.kind == CLIENT:
         open_tasks[span.span_id] = span
     kind = SERVER if span.kind == CLIENT else CONSUMER
-    return Task(function, span.name, kind, context_text(span))
+    return Task(function, span.name, kind, write_bytes(span))
 
 
 def end_call(span: Span, exception: BaseException | None = None) -> None:

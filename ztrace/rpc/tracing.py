@@ -9,22 +9,25 @@ from struct import Struct
 from typing import Any, Final
 
 from ztrace import diagnostics
-from ztrace.context import SpanContext
+from ztrace.context import NEW, RUNNING
 from ztrace.exceptions import messages, origins
+from ztrace.fused import calls, serving
+from ztrace.fused.interrupted import fail, has_started
+from ztrace.fused.serving import ServedSpan
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.kit import new_span, read_context
+from ztrace.middleware.kit import read_caller
 from ztrace.middleware.replies import reply_text, take_reply
-from ztrace.propagation import parse_traceparent
+from ztrace.native import thread_time_ns
+from ztrace.process.sharing import shares_thread
+from ztrace.propagation import Caller, parse_caller
 from ztrace.rpc import wire
 from ztrace.rpc.core.calling import Call
 from ztrace.rpc.core.serving import DEADLINE, Served
 from ztrace.rpc.errors import DeadlineExceeded, RemoteError
-from ztrace.rpc.fused import calling, serving
-from ztrace.rpc.fused.calling import CallSpan
-from ztrace.rpc.fused.interrupted import ATTRIBUTES
-from ztrace.rpc.fused.serving import ServedSpan
-from ztrace.spans import SERVER, Span
+from ztrace.spans import Span
 
+#: Attributes of every span, shared by all: a span that gets others copies them.
+_ATTRIBUTES: Final[dict[str, Any]] = {"rpc.system.name": "ztrace"}
 #: Trace id, span id and flags in the bytes of a context, and their number.
 _split_context: Final = Struct("16s8sB").unpack
 _CONTEXT_BYTES: Final = 25
@@ -50,21 +53,39 @@ def start_call(call: Call) -> tuple[bytes, str] | None:
     Returns:
         The span's context in the form of the wire; None if the span is not recorded.
     """
-    if call.name < "a" and call.name.startswith(_BUILT_IN):
+    name = call.name
+    if name < "a" and name.startswith(_BUILT_IN):
         return None
-    return calling.start_call(call)
+    try:
+        call.span = span = Span()
+        context = calls.start_call(span, name, _ATTRIBUTES)
+        if context is not None:
+            return context[:_CONTEXT_BYTES], span.w3c[1]
+        call.span = None
+        return None
+    except BaseException:
+        _forget_unstarted(call)
+        raise
+
+
+def _forget_unstarted(call: Any) -> None:
+    """Release the span of a call that an exception has left before the span has started."""
+    if call.span is not None and not has_started(call.span):
+        call.span = None
 
 
 def end_call(call: Call) -> None:
     """End the span of a call that was answered, and take the server's duration."""
     span, own = call.span, call.own
-    if own is not None and type(span) is CallSpan:
+    if own is not None and span._state is RUNNING:
         # As most calls are.
         duration_ns = own.get("ns", 0)
         if type(duration_ns) is not int or not 0 <= duration_ns < _MAX_NS:
             diagnostics.count(_BAD_REPLY)
             duration_ns = 0
-        calling.end_call(span, call.route.attributes, duration_ns)
+        span.covered_ns = duration_ns
+        span.attributes = call.route.attributes
+        calls.end_call(span)
     else:
         fail_call(call, None)
 
@@ -79,8 +100,6 @@ def fail_call(call: Call, error: BaseException | None) -> None:
     span: Span = call.span
     own = call.own
     try:
-        if type(span) is CallSpan:
-            span.complete()
         if call.route is not None:
             attributes = call.route.attributes
             if span.attributes is span._given:
@@ -100,7 +119,7 @@ def fail_call(call: Call, error: BaseException | None) -> None:
             span.set(**{"rpc.cancelled": True})
     except Exception:
         diagnostics.contain("rpc")
-    insist(span.__exit__, None, error)
+    insist(fail, span, error)
 
 
 def end_stream(call: Call, error: BaseException | None, items: int) -> None:
@@ -109,8 +128,6 @@ def end_stream(call: Call, error: BaseException | None, items: int) -> None:
     if error is None and not call.done:
         attributes["rpc.stream"] = "abandoned"
     span: Span = call.span
-    if type(span) is CallSpan:
-        span.complete()
     span.set(**attributes)
     fail_call(call, error)
     call.span = None
@@ -127,20 +144,21 @@ def serve(call: Served, in_loop: bool) -> None:
     if name < "a" and name.startswith(_BUILT_IN):
         return
     try:
+        caller = None
         own = call.own
-        parent = None
         if own is not None:
             context = own.get("tc")
             if type(context) is bytes and len(context) == _CONTEXT_BYTES and "ts" not in own:
                 trace_id, span_id, flags = _split_context(context)
                 if trace_id != _NO_TRACE_ID and span_id != _NO_SPAN_ID:
-                    w3c = _W3C[flags & 3]
-                    if in_loop and serving.start_served(call, trace_id, span_id, w3c):
-                        return
-                    parent = SpanContext(trace_id, span_id, w3c)
-        call.span = span = new_span(name, SERVER, ATTRIBUTES, parent or _read_parent(call))
-        span.start()
-    except Exception:
+                    caller = trace_id, span_id, _W3C[flags & 3]
+        call.span = span = ServedSpan()
+        cpu_ns = None if in_loop or shares_thread() else thread_time_ns()
+        serving.start_served(span, name, _ATTRIBUTES, caller or _read_caller(call), cpu_ns)
+        if span._state == NEW:
+            call.span = None
+    except BaseException:
+        _forget_unstarted(call)
         diagnostics.contain("rpc")
 
 
@@ -155,13 +173,10 @@ def replied(call: Served) -> tuple[dict[str, Any] | None, dict[str, Any] | None]
 
 def end_served(call: Served, error: BaseException | None) -> None:
     """End the span of a served call: answered, failed, or cancelled for a reason."""
-    span: Span = call.span
+    span: ServedSpan = call.span
     call.span = None
     if error is None and not call.reason:
-        if type(span) is ServedSpan:
-            serving.end_served(span)
-        else:
-            span.__exit__()
+        serving.end_served(span, restore=False)
         return
     if call.reason:
         span.set(**{"rpc.deadline_exceeded" if call.reason == DEADLINE else "rpc.cancelled": True})
@@ -190,15 +205,15 @@ def failed(
     return None, None
 
 
-def _read_parent(call: Served) -> SpanContext | None:
-    """Return the trace context of a call, of whatever form, None if there is none that can be read."""
+def _read_caller(call: Served) -> Caller | None:
+    """Return the caller's span, from a context of whatever form, None if there is none that can be read."""
     own = call.own
     if own is None or "tc" not in own:
-        return read_context(call.header) if "traceparent" in call.header else None
+        return read_caller(call.header) if "traceparent" in call.header else None
     data, state = own["tc"], own.get("ts")
     if type(data) is bytes and len(data) == _CONTEXT_BYTES and state:
         header = wire.write_context(data, state)
-        return parse_traceparent(header["traceparent"], state)
+        return parse_caller(header["traceparent"], state)
     diagnostics.count(_BAD_CONTEXT)
     return None
 

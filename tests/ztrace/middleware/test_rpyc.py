@@ -337,7 +337,7 @@ def test_a_forged_reply(
 ) -> None:
     """A forged trailer of a reply is counted, and the error is the caller's, under its own class."""
     fail = connection.root.fail
-    monkeypatch.setattr("ztrace.middleware.rpyc.messages._reply", lambda *arguments: reply)
+    monkeypatch.setattr("ztrace.middleware.rpyc.messages.reply_bytes", lambda *arguments: reply.encode())
     with pytest.raises(ValueError, match="no"):
         fail("no")
     client = exception_of(only(recorder, "client"))

@@ -12,11 +12,13 @@ from ztrace import diagnostics, spans
 from ztrace.context import HOLDS
 from ztrace.exceptions import origins
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.fused.calls import end_call, start_call
+from ztrace.fused.interrupted import fail, has_started
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.carriers import context_text
+from ztrace.middleware.carriers import write_bytes
 from ztrace.middleware.kit import new_span
 from ztrace.middleware.replies import take_reply
-from ztrace.spans import CLIENT, PRODUCER, Span
+from ztrace.spans import PRODUCER, Span
 
 #: Value of ``rpc.system.name`` and ``messaging.system``.
 SYSTEM: Final = "pyro5"
@@ -35,17 +37,15 @@ class _Call:
     """A call in flight.
 
     Attributes:
-        span: of the call, or of the stream that an internal call reads.
+        span: of the call, or of the stream that an internal call reads; None if there is none.
         is_item: whether the call reads a stream.
         annotations: the program's own, which are in place again after the call.
     """
 
-    __slots__ = ("annotations", "is_item", "span")
-
-    def __init__(self, span: Span, is_item: bool) -> None:
-        self.span = span
-        self.is_item = is_item
-        self.annotations: Any = None
+    # Defaults of the class, and no __init__: each call has an instance.
+    span: Span | None = None
+    is_item = False
+    annotations: Any = None
 
 
 @functools.cache
@@ -69,47 +69,69 @@ def _wrap_invoke(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             try:
                 if spans.publisher is not None:
-                    call = _new_call(self, methodname, vargs, flags, objectId)
-                    if call is not None:
-                        _begin(call)
+                    call = _Call()
+                    _begin(call, self, methodname, vargs, flags, objectId)
                 result = original(self, methodname, vargs, kwargs, flags, objectId)
             except BaseException as exception:
                 take_off_frame(exception)
-                _end(call, exception)
+                _fail(call, exception)
                 raise
-            if call is not None:
+            if call is not None and call.span is not None:
                 _take_result(call, methodname, result)
             return result
         except BaseException as exception:
-            insist(_end, call, exception)  # An exception may have arrived in the code above.
+            insist(_fail, call, exception)  # An exception may have arrived in the code above.
             raise
 
     return _pyroInvoke
 
 
-def _new_call(proxy: Any, method: Any, vargs: Any, flags: Any, object_id: Any) -> _Call | None:
-    """Create the call of a request; Pyro5's requests to its daemon have a span only if they read a stream."""
+def _begin(call: _Call, proxy: Any, method: Any, vargs: Any, flags: Any, object_id: Any) -> None:
+    """Start the span of a call, and add its context to the annotations that the program sends.
+
+    Pyro5's requests to its daemon have a span only if they read a stream, which is the span of the stream.
+    """
     try:
         if object_id == core.DAEMON_NAME:
-            stream = _streaming.get()
-            return None if stream is None or stream.ended else _Call(stream, True)
-        oneway = method in proxy._pyroOneway or flags & protocol.FLAGS_ONEWAY
-        address = proxy.__dict__.get("_ztrace_address")
-        if address is None or address[0] is not proxy._pyroUri:
-            address = _address_of(proxy)
-        attributes: dict[str, Any] = address[1]
-        if not (oneway or method == _BATCH or method in _PROPERTIES):
-            return _Call(new_span(str(method), CLIENT, attributes), False)
-        if oneway:
-            attributes = {**attributes, "messaging.system": SYSTEM}
-            del attributes["rpc.system.name"]
-        if method == _BATCH:
-            attributes = {**attributes, "pyro5.batch": len(vargs)}
-        name = vargs[0] if method in _PROPERTIES else method
-        return _Call(new_span(str(name), PRODUCER if oneway else CLIENT, attributes), False)
+            context = _find_stream(call)
+        else:
+            address = proxy.__dict__.get("_ztrace_address")
+            if address is None or address[0] is not proxy._pyroUri:
+                address = _address_of(proxy)
+            if flags & protocol.FLAGS_ONEWAY or method in proxy._pyroOneway:
+                context = _begin_message(call, method, vargs, address[1])
+            else:
+                attributes = address[1]
+                if method in _PROPERTIES:
+                    method = vargs[0]
+                elif method == _BATCH:
+                    attributes = {**attributes, "pyro5.batch": len(vargs)}
+                call.span = span = Span()
+                context = start_call(span, str(method), attributes)
+        if context is not None:
+            before = current_context.annotations
+            current_context.annotations = {**before, KEY: context}
+            call.annotations = before
     except Exception:
         diagnostics.contain("pyro5")
+
+
+def _find_stream(call: _Call) -> bytes | None:
+    stream = _streaming.get()
+    if stream is None or stream.ended:
         return None
+    call.span, call.is_item = stream, True
+    return write_bytes(stream)
+
+
+def _begin_message(call: _Call, method: Any, vargs: Any, attributes: dict[str, Any]) -> bytes | None:
+    attributes = {**attributes, "messaging.system": SYSTEM}
+    del attributes["rpc.system.name"]
+    if method == _BATCH:
+        attributes["pyro5.batch"] = len(vargs)
+    name = vargs[0] if method in _PROPERTIES else method
+    call.span = span = new_span(str(name), PRODUCER, attributes)
+    return None if span.start(activate=False).ended else write_bytes(span)
 
 
 def _address_of(proxy: Any) -> tuple[Any, dict[str, Any]]:
@@ -124,25 +146,31 @@ def _address_of(proxy: Any) -> tuple[Any, dict[str, Any]]:
     return uri, attributes
 
 
-def _begin(call: _Call) -> None:
-    """Start the span of a call, and add its context to the annotations that the program sends."""
+def _end(call: _Call) -> None:
+    """End a call that was answered, with its reply; a stream's span goes on."""
+    if call.annotations is not None:
+        current_context.annotations = call.annotations
+        call.annotations = None
+    span = call.span
+    if span is None or span._state is not None:
+        _fail(call, None)
+        return
+    reply = current_context.response_annotations.pop(KEY, None)
+    if reply is not None:
+        take_reply(span, reply)
     if not call.is_item:
-        call.span.start(activate=False)
-    if not call.span.ended:
-        before = current_context.annotations
-        current_context.annotations = {**before, KEY: context_text(call.span)}
-        call.annotations = before
+        end_call(span)
 
 
-def _end(call: _Call | None, exception: BaseException | None = None) -> None:
-    """End a call with its reply; a stream's span goes on."""
+def _fail(call: _Call | None, exception: BaseException | None) -> None:
+    """End a call that an exception leaves, whatever its state; a stream's span goes on."""
     if call is None:
         return
     if call.annotations is not None:
         current_context.annotations = call.annotations
         call.annotations = None
     span = call.span
-    if span._state is not None and span.ended:
+    if span is None or not has_started(span):
         return
     try:
         reply = _take_annotation()
@@ -151,7 +179,7 @@ def _end(call: _Call | None, exception: BaseException | None = None) -> None:
     except Exception:
         diagnostics.contain("pyro5")
     if not call.is_item:
-        span.__exit__(None, exception)
+        fail(span, exception)
 
 
 def _take_annotation() -> Any:
@@ -174,7 +202,7 @@ def _take_result(call: _Call, method: Any, result: Any) -> None:
     """End a call that has returned, unless its result is a stream."""
     failed = None
     try:
-        if type(result) is client._StreamResultIterator and not call.span.ended:
+        if type(result) is client._StreamResultIterator and call.span is not None and not call.span.ended:
             current_context.annotations = call.annotations
             call.annotations = None
             _take_annotation()
@@ -186,7 +214,10 @@ def _take_result(call: _Call, method: Any, result: Any) -> None:
             failed = failed if isinstance(result[-1], core._ExceptionWrapper) else None
     except Exception:
         diagnostics.contain("pyro5")
-    _end(call, failed)
+    if failed is None:
+        _end(call)
+    else:
+        _fail(call, failed)
 
 
 def _set_streaming(span: Span | None) -> None:

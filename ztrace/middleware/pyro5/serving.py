@@ -12,13 +12,21 @@ from ztrace import diagnostics, spans
 from ztrace.context import HOLDS, SpanContext, make_current
 from ztrace.exceptions import origins
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.fused.interrupted import fail, has_started
+from ztrace.fused.serving import ServedSpan, end_served, start_served
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.carriers import read_context_text
+from ztrace.middleware.carriers import read_bytes
 from ztrace.middleware.kit import new_span
 from ztrace.middleware.pyro5.calls import KEY, SYSTEM
-from ztrace.middleware.replies import reply_text
+from ztrace.middleware.replies import DURATION_BYTES, reply_bytes, reply_text
 from ztrace.middleware.streams import watch_stream
+from ztrace.native import thread_time_ns
+from ztrace.process.sharing import shares_thread
+from ztrace.propagation import Caller
 from ztrace.spans import CONSUMER, SERVER, Span
+
+#: Attributes of all server spans; a span that gets others copies them.
+_SERVED: dict[str, Any] = {"rpc.system.name": SYSTEM}
 
 
 class _Request:
@@ -26,7 +34,7 @@ class _Request:
 
     Attributes:
         is_read: whether the annotations have been looked at.
-        context: of the caller, None if the caller is not traced.
+        caller: span of the caller, None if the caller is not traced.
         span: of the call, until its response has been sent.
         reply: to the failed call.
         duration_ns: of the calls of a batch so far.
@@ -34,17 +42,20 @@ class _Request:
 
     # Defaults of the class, and no __init__: each request has an instance.
     is_read = False
-    context: SpanContext | None = None
-    span: Span | None = None
-    reply: str | None = None
+    caller: Caller | None = None
+    span: ServedSpan | None = None
+    reply: bytes | None = None
     duration_ns = 0
 
-    def read_context(self) -> SpanContext | None:
-        """Return the caller's context, which is removed from the annotations that the method may read."""
+    def read_caller(self) -> Caller | None:
+        """Return the caller's span, which is removed from the annotations that the method may read."""
         if not self.is_read:
             self.is_read = True
-            self.context = read_context_text(current_context.annotations.pop(KEY, None))
-        return self.context
+            try:
+                self.caller = read_bytes(current_context.annotations.pop(KEY, None))
+            except Exception:
+                diagnostics.contain("pyro5")
+        return self.caller
 
 
 _serving: ContextVar[_Request | None] = ContextVar("ztrace_pyro5_serving", default=None)
@@ -81,14 +92,16 @@ def _wrap_handle(original: Callable[..., Any]) -> Callable[..., Any]:
                 result = original(self, conn)
             except BaseException as exception:
                 take_off_frame(exception)
-                _end(request, exception)
+                _fail(request, exception)
                 raise
-            _end(request)
+            if request.span is not None:
+                end_served(request.span)
+                request.span = None
             _set_serving(None)
             return result
         except BaseException as exception:  # One may have arrived in the code above.
             try:
-                insist(_end, request, exception)
+                insist(_fail, request, exception)
             finally:
                 insist(_set_serving, None)
             raise
@@ -96,11 +109,9 @@ def _wrap_handle(original: Callable[..., Any]) -> Callable[..., Any]:
     return handleRequest
 
 
-def _end(request: _Request, exception: BaseException | None = None) -> None:
-    span = request.span
-    if span is not None:
-        span.__exit__(None, exception)
-        request.span = None
+def _fail(request: _Request, exception: BaseException) -> None:
+    fail(request.span, exception)
+    request.span = None
 
 
 class _Method(functools.partial[Any]):
@@ -120,15 +131,21 @@ def _serve(request: _Request, name: str, function: Any, /, *args: Any, **kwargs:
     is_last = not flags & (protocol.FLAGS_ONEWAY | protocol.FLAGS_BATCH)
     try:
         try:
-            span = _new_span(request, name, flags)
-            if span is not None:
+            if flags & protocol.FLAGS_ONEWAY:
+                span = _new_span(request, name, flags)
+                if span is not None:
+                    span.start()
+            else:
+                caller = request.read_caller()
+                cpu_ns = None if shares_thread() else thread_time_ns()
+                span = served = ServedSpan()
+                start_served(served, name, _SERVED, caller, cpu_ns)
                 if is_last:
-                    request.span = span
-                span.start()
+                    request.span = served
             result = function(*args, **kwargs)
         except BaseException as exception:
             take_off_frame(exception)
-            if span is not None:
+            if span is not None and has_started(span):
                 span.reply()  # Recording the exception is not part of the method's time.
                 span.end(exception)
                 _reply(request, span, flags, exception)
@@ -140,19 +157,20 @@ def _serve(request: _Request, name: str, function: Any, /, *args: Any, **kwargs:
         return result
     except BaseException as exception:
         take_off_frame(exception)
-        if span is not None:  # An exception may have arrived in the code above.
-            insist(span.end, exception)
+        insist(fail, span, exception)  # An exception may have arrived in the code above.
         raise
 
 
 def _new_span(request: _Request, name: str, flags: int) -> Span | None:
+    """Create the span of a oneway call, linked to the caller's, or of a call of an unknown method."""
     try:
-        parent = request.read_context()
+        caller = request.read_caller()
+        parent = None if caller is None else SpanContext(*caller)
         if flags & protocol.FLAGS_ONEWAY:
             make_current(None)
             links = (parent,) if parent else None
             return new_span(name, CONSUMER, {"messaging.system": SYSTEM}, parent, links)
-        return new_span(name, SERVER, {"rpc.system.name": SYSTEM}, parent)
+        return new_span(name, SERVER, _SERVED, parent)
     except Exception:
         diagnostics.contain("pyro5")
         return None
@@ -163,17 +181,21 @@ def _reply(request: _Request, span: Span, flags: int, exception: BaseException |
     try:
         if flags & protocol.FLAGS_ONEWAY:
             return
-        text = reply_text(span, exception)
-        if request.context is None:
+        duration_ns = span.reply()
+        if request.caller is None:
             return
         if flags & protocol.FLAGS_BATCH:
-            request.duration_ns += span.reply()
-            text = ";".join((f"d={request.duration_ns}", *text.split(";")[1:]))
-        elif exception is not None:
-            request.reply = text
+            request.duration_ns = duration_ns = request.duration_ns + duration_ns
+        if exception is None:
+            reply = duration_ns.to_bytes(DURATION_BYTES, "big")
+        elif flags & protocol.FLAGS_BATCH:
+            text = reply_text(span, exception)
+            reply = ";".join((f"d={duration_ns}", *text.split(";")[1:])).encode("ascii")
+        else:
+            request.reply = reply_bytes(span, exception)
             return
         before = current_context.response_annotations
-        current_context.response_annotations = {**before, KEY: text.encode("ascii")}
+        current_context.response_annotations = {**before, KEY: reply}
     except Exception:
         diagnostics.contain("pyro5")
 
@@ -295,15 +317,15 @@ def _annotate(request: _Request, exception: BaseException, annotations: Any) -> 
     try:
         span, reply = request.span, request.reply
         if span is not None:  # The result could not be sent.
-            span.end(exception)
+            fail(span, exception)
             request.span = None
-            reply = reply_text(span, exception)
+            reply = reply_bytes(span, exception)
         elif reply is None:
             origin = origins.origin_of(exception)  # Of an item of a stream.
-            reply = None if origin is None else f"o={origin[0].hex()}-{origin[1].hex()}"
-        if reply is None or request.read_context() is None:
+            reply = None if origin is None else f"o={origin[0].hex()}-{origin[1].hex()}".encode("ascii")
+        if reply is None or request.read_caller() is None:
             return annotations
-        return {**(annotations or {}), KEY: reply.encode("ascii")}
+        return {**(annotations or {}), KEY: reply}
     except Exception:
         diagnostics.contain("pyro5")
         return annotations

@@ -13,12 +13,14 @@ from ztrace.exceptions import messages
 from ztrace.exceptions.locals import name_class
 from ztrace.exceptions.program import call_program
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.fused.calls import end_call, start_call
+from ztrace.fused.interrupted import fail
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.kit import new_span
+from ztrace.middleware.carriers import write_bytes
 from ztrace.middleware.replies import take_reply
 from ztrace.middleware.rpyc.messages import Answering, Request, make_request
 from ztrace.middleware.rpyc.names import name_called, remember_name
-from ztrace.spans import CLIENT, Span
+from ztrace.spans import Span
 
 #: Requests that run nothing of the program's: the release of an object, within a finalizer, among them.
 _BARE = frozenset((consts.HANDLE_DEL, consts.HANDLE_CLOSE, consts.HANDLE_PING, consts.HANDLE_GETROOT))
@@ -38,25 +40,27 @@ def wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             try:
                 if spans.publisher is not None and handler not in _BARE:
-                    span = _new_call(self, handler, args)
-                    if span is None:
+                    name = _name_called(self, handler, args)
+                    if name is None:
                         handler = _carry(handler)
-                    elif not span.start(activate=False).ended:
-                        handler = make_request(handler, span, called=True)
+                    else:
+                        span = Span()
+                        attributes = self.__dict__.get(_ATTRIBUTES) or _describe_peer(self)
+                        context = start_call(span, name, attributes)
+                        if context is not None:
+                            handler = make_request(handler, context, span)
                 result = original(self, handler, *args)
+                if span is not None:
+                    end_call(span)
+                elif handler == consts.HANDLE_GETATTR:
+                    remember_name(self, result, args[1])
+                return result
             except BaseException as exception:
                 take_off_frame(exception)
-                if span is not None:
-                    span.__exit__(None, exception)
+                fail(span, exception)
                 raise
-            if span is not None:
-                span.__exit__()
-            elif handler == consts.HANDLE_GETATTR:
-                remember_name(self, result, args[1])
-            return result
         except BaseException as exception:
-            if span is not None:  # An exception may have arrived in the code above.
-                span.__exit__(None, exception)
+            insist(fail, span, exception)  # An exception may have arrived in the code above.
             raise
 
     return sync_request
@@ -71,31 +75,30 @@ def wrap_async_request(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(self, handler, *args, **kwargs)
         span = None
         try:
-            span = _new_call(self, handler, args)
-            if span is None:
+            name = _name_called(self, handler, args)
+            if name is None:
                 handler = _carry(handler)
-            elif not span.start(activate=False).ended:
-                handler = make_request(handler, span, called=True, asynchronous=True)
+            else:
+                span = Span()
+                context = start_call(span, name, self.__dict__.get(_ATTRIBUTES) or _describe_peer(self))
+                if context is not None:
+                    handler = make_request(handler, context, span, asynchronous=True)
             result = original(self, handler, *args, **kwargs)
             if span is not None and type(result) is AsyncResult:
                 result.__class__ = Result
             return result
         except BaseException as exception:
             take_off_frame(exception)
-            if span is not None:
-                span.__exit__(None, exception)
+            insist(fail, span, exception)
             raise
 
     return async_request
 
 
-def _new_call(connection: Any, handler: int, args: tuple[Any, ...]) -> Span | None:
-    """Create the span of a call; other requests have none."""
+def _name_called(connection: Any, handler: int, args: tuple[Any, ...]) -> str | None:
+    """Return the name of a call; other requests have none, and no span."""
     try:
-        name = name_called(connection, handler, args)
-        if name is not None:
-            attributes = connection.__dict__.get(_ATTRIBUTES) or _describe_peer(connection)
-            return new_span(name, CLIENT, attributes)
+        return name_called(connection, handler, args)
     except Exception:
         diagnostics.contain("rpyc")
     return None
@@ -106,7 +109,7 @@ def _carry(handler: int) -> int:
     current = find_current()
     if current is None or not current.trace_id:
         return handler
-    return make_request(handler, current, called=False)
+    return make_request(handler, write_bytes(current), None)
 
 
 def _describe_peer(connection: Any) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def wrap_request(original: Callable[..., Any]) -> Callable[..., Any]:
     def _async_request(self: Any, handler: int, args: Any = (), callback: Any = lambda a, b: None) -> Any:
         if type(handler) is Request:
             if handler.asynchronous:
-                self.__dict__.setdefault(_OPEN, {})[id(callback)] = handler.context
+                self.__dict__.setdefault(_OPEN, {})[id(callback)] = handler.span
             callback = Answer(self, handler, callback)
         return original(self, handler, args, callback)
 
@@ -156,7 +159,12 @@ class Answer(Answering):
         """Read the reply, then go on with it."""
         error = obj if is_exc and issubclass(type(obj), BaseException) else None
         try:
-            self._read(error)
+            span = self._request.span
+            marked = True
+            if span is not None and (self.text is not None or error is not None):
+                marked = take_reply(span, self.text, error)
+            if error is not None:
+                _describe_error(error, None if marked else span)
         except Exception:
             diagnostics.contain("rpyc")
         finally:
@@ -164,17 +172,8 @@ class Answer(Answering):
                 insist(self._end, error)
         return self._callback(is_exc, obj)
 
-    def _read(self, error: BaseException | None) -> None:
-        marked = True
-        span: Any = self._request.context
-        if self._request.called:
-            marked = take_reply(span, self.text, error)
-        if error is not None:
-            _describe_error(error, None if marked else span)
-
     def _end(self, error: BaseException | None) -> None:
-        span: Any = self._request.context
-        span.end(error)
+        fail(self._request.span, error)
         self._connection.__dict__.get(_OPEN, {}).pop(id(self._callback), None)
 
 

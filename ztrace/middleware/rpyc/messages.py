@@ -8,10 +8,8 @@ from typing import Any
 from rpyc.core import brine, consts
 
 from ztrace import diagnostics
-from ztrace.context import Context
 from ztrace.exceptions.tracebacks import take_off_frame
-from ztrace.middleware.carriers import context_text
-from ztrace.middleware.replies import reply_text
+from ztrace.middleware.replies import DURATION_BYTES, reply_bytes
 from ztrace.middleware.trailers import make_trailer, read_trailer
 from ztrace.spans import Span
 
@@ -35,17 +33,19 @@ _MAX_DIGITS = 20
 class Request(int):
     """Number of a request's handler, with the context to send; it is a plain number in the message."""
 
-    context: Context
-    #: Whether the context is a client span's that ends with the reply, and not with the call.
-    asynchronous: bool
-    #: Whether the context is the client span of the request, and not another span that is current.
-    called: bool
+    context: bytes
+    #: Client span of the request; None if another span is current, whose context is sent.
+    span: Span | None = None
+    #: Whether the span ends with the reply, and not with the call.
+    asynchronous = False
 
 
-def make_request(handler: int, context: Context, called: bool, asynchronous: bool = False) -> Request:
+def make_request(handler: int, context: bytes, span: Span | None, asynchronous: bool = False) -> Request:
     """Return the number of a handler with a context."""
     request = Request(handler)
-    request.context, request.called, request.asynchronous = context, called, asynchronous
+    request.context, request.span = context, span
+    if asynchronous:
+        request.asynchronous = True
     return request
 
 
@@ -74,28 +74,25 @@ def wrap_send(original: Callable[..., Any]) -> Callable[..., Any]:
             if msg == consts.MSG_REQUEST:
                 request = args[0]
                 if type(request) is Request:
-                    args = Trailing((int(request), *args[1:]), make_trailer(context_text(request.context)))
+                    args = Trailing((int(request), *args[1:]), make_trailer(request.context))
             else:
                 served = self.__dict__.get(SERVED)
                 if served and seq in served:
                     span, carried = served[seq]
-                    text = _reply(span, carried, sys.exception() if msg == consts.MSG_EXCEPTION else None)
-                    args = args if text is None else Trailing(args, make_trailer(text.encode("ascii")))
+                    if msg == consts.MSG_EXCEPTION:
+                        error = sys.exception()
+                        span.reply()
+                        span.end(error)
+                        reply = reply_bytes(span, error)
+                    else:
+                        reply = span.reply().to_bytes(DURATION_BYTES, "big")
+                    if carried:
+                        args = Trailing(args, make_trailer(reply))
         except Exception:
             diagnostics.contain("rpyc")
         return original(self, msg, seq, args)
 
     return _send
-
-
-def _reply(span: Span, carried: bool, error: BaseException | None) -> str | None:
-    """End the span of a failed request, and return the reply's text for a caller that is traced."""
-    if error is not None:
-        span.reply()
-        span.end(error)
-    elif not carried:
-        span.reply()
-    return reply_text(span, error) if carried else None
 
 
 class Answering:

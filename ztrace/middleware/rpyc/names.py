@@ -14,6 +14,7 @@ from rpyc.core.netref import BaseNetref
 _EXPOSED = "exposed_"
 #: Key of the names of attributes in a connection's ``__dict__``, by ``id_pack``, and how many are kept.
 _NAMES, _MAX_NAMES = "_ztrace_names", 10_000
+_NO_NAMES: dict[Any, str | None] = {}
 #: Name of a call whose callee is another connection's netref.
 _RELAYED = "call"
 
@@ -26,7 +27,7 @@ def remember_name(connection: Any, result: object, name: Any) -> None:
         names = connection.__dict__.setdefault(_NAMES, {})
         if len(names) >= _MAX_NAMES:
             names.clear()
-        names[_pack_of(result)] = name
+        names[_pack_of(result)] = _clean(name)
 
 
 def name_called(connection: Any, handler: int, args: tuple[Any, ...]) -> str | None:
@@ -35,8 +36,8 @@ def name_called(connection: Any, handler: int, args: tuple[Any, ...]) -> str | N
         return _clean(args[1])
     if handler == consts.HANDLE_CALL and issubclass(type(args[0]), BaseNetref):
         pack = _pack_of(args[0])
-        name = connection.__dict__.get(_NAMES, {}).get(pack)
-        return _clean(pack[0].rpartition(".")[2] if name is None else name)
+        names: dict[Any, str | None] = connection.__dict__.get(_NAMES, _NO_NAMES)
+        return names[pack] if pack in names else _clean(pack[0].rpartition(".")[2])
     return None
 
 
@@ -52,8 +53,7 @@ def name_served(connection: Any, raw_args: Any) -> str | None:
 
 
 def _pack_of(netref: Any) -> tuple[str, int, int]:
-    pack: tuple[str, int, int] = object.__getattribute__(netref, "____id_pack__")
-    return pack
+    return object.__getattribute__(netref, "____id_pack__")  # type: ignore[no-any-return]
 
 
 def _name_of(function: Any) -> str:

@@ -5,13 +5,20 @@ from collections.abc import Callable
 from typing import Any
 
 from ztrace import diagnostics, spans
-from ztrace.context import Context, get_current, make_current
+from ztrace.context import SpanContext, get_current, make_current
 from ztrace.exceptions.tracebacks import take_off_frame
-from ztrace.middleware.carriers import read_context_text
-from ztrace.middleware.kit import new_span
+from ztrace.fused.interrupted import fail
+from ztrace.fused.serving import ServedSpan, end_served, start_served
+from ztrace.lifecycle.recovery import insist
+from ztrace.middleware.carriers import read_bytes
 from ztrace.middleware.rpyc.messages import ARRIVED, SERVED
 from ztrace.middleware.rpyc.names import name_served
-from ztrace.spans import SERVER, Span
+from ztrace.native import thread_time_ns
+from ztrace.process.sharing import shares_thread
+from ztrace.propagation import Caller
+
+#: Attributes of all server spans; a span that gets others copies them.
+_ATTRIBUTES: dict[str, Any] = {"rpc.system.name": "rpyc"}
 
 
 def wrap_dispatch_request(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,23 +28,26 @@ def wrap_dispatch_request(original: Callable[..., Any]) -> Callable[..., Any]:
     def _dispatch_request(self: Any, seq: int, raw_args: Any) -> Any:
         if spans.publisher is None:
             return original(self, seq, raw_args)
-        context, span = _begin(self, seq, raw_args)
-        if span is None:
-            return _serve_within(context, original, self, seq, raw_args)
+        caller, name = _read_request(self, seq, raw_args)
+        if name is None:
+            return _serve_within(caller, original, self, seq, raw_args)
         served = self.__dict__.setdefault(SERVED, {})
+        span = None
         try:
             try:
-                if not span.start().ended:
-                    served[seq] = (span, context is not None)
+                span = ServedSpan()
+                start_served(span, name, _ATTRIBUTES, caller, None if shares_thread() else thread_time_ns())
+                if not span.ended:
+                    served[seq] = (span, caller is not None)
                 result = original(self, seq, raw_args)
+                end_served(span)
+                return result
             except BaseException as exception:
                 take_off_frame(exception)
-                span.__exit__(None, exception)
+                fail(span, exception)
                 raise
-            span.__exit__()
-            return result
         except BaseException as exception:
-            span.__exit__(None, exception)  # An exception may have arrived in the code above.
+            insist(fail, span, exception)  # An exception may have arrived in the code above.
             raise
         finally:
             served.pop(seq, None)
@@ -45,31 +55,29 @@ def wrap_dispatch_request(original: Callable[..., Any]) -> Callable[..., Any]:
     return _dispatch_request
 
 
-def _begin(connection: Any, seq: int, raw_args: Any) -> tuple[Context | None, Span | None]:
-    """Return the caller's context, and the span of a call."""
-    context = None
+def _read_request(connection: Any, seq: int, raw_args: Any) -> tuple[Caller | None, str | None]:
+    """Return the caller's span, and the name of a call."""
+    caller = None
     try:
         arrived = connection.__dict__.get(ARRIVED)
         if arrived:
-            context = read_context_text(arrived.pop(seq, None))
-        name = name_served(connection, raw_args)
-        if name is not None:
-            return context, new_span(name, SERVER, {"rpc.system.name": "rpyc"}, context)
+            caller = read_bytes(arrived.pop(seq, None))
+        return caller, name_served(connection, raw_args)
     except Exception:
         diagnostics.contain("rpyc")
-    return context, None
+    return caller, None
 
 
-def _serve_within(context: Context | None, original: Callable[..., Any], *args: Any) -> Any:
+def _serve_within(caller: Caller | None, original: Callable[..., Any], *args: Any) -> Any:
     """Serve a request that has no span of its own, with the caller's context current."""
     before = get_current()
     try:
-        if context is not None:
-            make_current(context)
+        if caller is not None:
+            make_current(SpanContext(*caller))
         return original(*args)
     except BaseException as exception:
         take_off_frame(exception)
         raise
     finally:
-        if context is not None:
+        if caller is not None:
             make_current(before)

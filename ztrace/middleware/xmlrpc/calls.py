@@ -8,13 +8,15 @@ from typing import Any
 from xmlrpc import client
 
 from ztrace import diagnostics, spans
-from ztrace.context import HOLDS, SpanContext
+from ztrace.context import HOLDS, RUNS, SpanContext
 from ztrace.exceptions import messages
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.fused.calls import end_call, start_call
+from ztrace.fused.interrupted import fail, has_started
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.kit import new_span, write_context
 from ztrace.middleware.replies import take_reply
-from ztrace.spans import CLIENT, Span
+from ztrace.propagation import format_traceparent
+from ztrace.spans import Span
 
 #: HTTP header of a response with the reply, and key of the same in the fault of one call of a multicall.
 REPLY_KEY = "ztrace"
@@ -26,12 +28,11 @@ _EXCEPTION = re.compile(r"<class '([\w.]+)'>:(.*)\Z", re.DOTALL)
 
 
 class _Call:
-    """A call in flight: its span, and the reply once it has arrived."""
+    """A call in flight: its span once that is made, and the reply once that has arrived."""
 
+    # Defaults of the class, and no __init__: each call has an instance.
+    span: Span | None = None
     reply: str | None = None
-
-    def __init__(self, span: Span) -> None:
-        self.span = span
 
 
 _calling: ContextVar[_Call | None] = ContextVar("ztrace_xmlrpc_calling", default=None)
@@ -68,36 +69,40 @@ def _wrap_request(original: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 if spans.publisher is not None:
                     outer = _calling.get()
-                    call = _new_call(self, methodname, params)
-                    if call is not None:
-                        call.span.start(activate=False)
-                        _set(_calling, call)
+                    call = _Call()
+                    _begin(call, self, methodname, params)
+                    _set(_calling, call)
                 response = original(self, methodname, params)
             except BaseException as exception:
                 take_off_frame(exception)
-                _end(call, outer, exception)
+                _fail(call, outer, exception)
                 raise
             if call is not None:
                 if methodname == MULTICALL:
                     _take_batch(response)
-                _end(call, outer)
+                _set(_calling, outer)
+                if call.span is not None:
+                    if call.reply is not None:
+                        take_reply(call.span, call.reply)
+                    end_call(call.span)
             return response
         except BaseException as exception:
-            insist(_end, call, outer, exception)  # An exception may have arrived in the code above.
+            insist(_fail, call, outer, exception)  # An exception may have arrived in the code above.
             raise
 
     return request
 
 
-def _new_call(proxy: Any, method: str, params: Any) -> _Call | None:
+def _begin(call: _Call, proxy: Any, method: Any, params: Any) -> None:
+    """Start the span of a call."""
     try:
         attributes = proxy.__dict__.get("_ztrace_attributes") or _attributes_of(proxy)
         if method == MULTICALL and type(params[0]) is list:
             attributes = {**attributes, "xmlrpc.batch": len(params[0])}
-        return _Call(new_span(method, CLIENT, attributes))
+        call.span = span = Span()
+        start_call(span, method, attributes)
     except Exception:
         diagnostics.contain("xmlrpc")
-        return None
 
 
 def _attributes_of(proxy: Any) -> dict[str, Any]:
@@ -113,16 +118,19 @@ def _attributes_of(proxy: Any) -> dict[str, Any]:
     return attributes
 
 
-def _end(call: _Call | None, outer: _Call | None, exception: BaseException | None = None) -> None:
-    """End a call, and go back to the call around it: arguments may make one while they are written."""
+def _fail(call: _Call | None, outer: _Call | None, exception: BaseException) -> None:
+    """End a call that an exception leaves, and go back to the call around it.
+
+    Arguments may make a call while they are written.
+    """
     if call is None:
         return
     _set(_calling, outer)
     span = call.span
-    if not span.ended:
+    if span is not None and has_started(span):
         if not take_reply(span, call.reply, exception) and issubclass(type(exception), client.Fault):
             _describe(exception)
-        span.__exit__(None, exception)
+        fail(span, exception)
 
 
 def _describe(fault: Any) -> None:
@@ -142,7 +150,7 @@ def _wrap_send_content(original: Callable[..., Any]) -> Callable[..., Any]:
     def send_content(self: Any, connection: Any, request_body: Any) -> Any:
         try:
             call = _calling.get()
-            if call is not None and not call.span.ended:
+            if call is not None and call.span is not None and call.span._state in RUNS:
                 _send_context(connection, call.span)
             return original(self, connection, request_body)
         except BaseException as exception:
@@ -154,10 +162,9 @@ def _wrap_send_content(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _send_context(connection: Any, span: Span) -> None:
     try:
-        header: dict[str, str] = {}
-        write_context(span, header)
-        for name, text in header.items():
-            connection.putheader(name, text)
+        connection.putheader("traceparent", format_traceparent(span))
+        if span.w3c[1]:
+            connection.putheader("tracestate", span.w3c[1])
     except Exception:
         diagnostics.contain("xmlrpc")
 

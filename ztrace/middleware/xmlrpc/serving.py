@@ -11,11 +11,18 @@ from ztrace.context import HOLDS
 from ztrace.exceptions import messages
 from ztrace.exceptions.recording import type_name
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.fused.interrupted import has_started
+from ztrace.fused.serving import ServedSpan, end_served, start_served
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.kit import new_span, read_context
+from ztrace.middleware.kit import new_span, read_caller
 from ztrace.middleware.replies import reply_text
 from ztrace.middleware.xmlrpc.calls import REPLY_KEY, read_headers
-from ztrace.spans import SERVER, Span
+from ztrace.native import thread_time_ns
+from ztrace.process.sharing import shares_thread
+from ztrace.spans import SERVER
+
+#: Attributes of all server spans; a span that gets others copies them.
+_SERVED_ATTRIBUTES: dict[str, Any] = {"rpc.system.name": "xmlrpc"}
 
 #: Start of a response with a fault: what comes before is at most the declaration of an encoding.
 _MAX_HEAD = 200
@@ -101,7 +108,7 @@ def _wrap_end_headers(original: Callable[..., Any]) -> Callable[..., Any]:
 class _Served:
     """A call that is being served: its span, and the exception that the method has failed with."""
 
-    span: Span | None = None
+    span: ServedSpan | None = None
     exception: BaseException | None = None
 
 
@@ -145,9 +152,10 @@ def _wrap_dispatch(original: Callable[..., Any]) -> Callable[..., Any]:
 def _begin(served: _Served, method: Any) -> None:
     try:
         request = _serving.get()
-        parent = read_context(request.context) if request is not None else None
-        served.span = new_span(str(method), SERVER, {"rpc.system.name": "xmlrpc"}, parent)
-        served.span.start()
+        caller = read_caller(request.context) if request is not None and request.context else None
+        cpu_ns = None if shares_thread() else thread_time_ns()
+        served.span = span = ServedSpan()
+        start_served(span, str(method), _SERVED_ATTRIBUTES, caller, cpu_ns)
     except Exception:
         diagnostics.contain("xmlrpc")
 
@@ -170,13 +178,13 @@ def _find_fault(served: _Served, response: bytes) -> BaseException | None:
 def _end(served: _Served, exception: BaseException | None) -> None:
     """End the span of a call, and leave the reply for the response's headers."""
     span, served.exception = served.span, None
-    if span is None or span.ended:
+    if span is None or not has_started(span):
         return
     try:
         request = _serving.get()
         if exception is None:
             text = reply_text(span)
-            span.__exit__()
+            end_served(span)
         else:
             span.reply()  # Recording the exception is not part of the method's time.
             span.end(exception)
@@ -210,7 +218,7 @@ class _Batch:
         span = None
         try:
             try:
-                span = new_span(str(method), SERVER, {"rpc.system.name": "xmlrpc"})
+                span = new_span(str(method), SERVER, _SERVED_ATTRIBUTES)
                 span.start()
                 result = self._dispatcher._dispatch(method, params)
             except BaseException as exception:

@@ -30,6 +30,7 @@ from zerorpc import core, patterns
 from ztrace import diagnostics, spans
 from ztrace.context import make_current
 from ztrace.exceptions import messages
+from ztrace.fused.calls import end_call
 from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.kit import (
     OWN_CONTEXT,
@@ -52,8 +53,9 @@ from ztrace.middleware.zerorpc.contexts import Registered, find_instances, is_tr
 from ztrace.middleware.zerorpc.serving import (
     being_served,
     end_message,
-    end_served,
+    end_unfinished,
     serve,
+    served_calls,
     wrap_patterns,
     wrap_process_call,
     wrap_push,
@@ -61,6 +63,7 @@ from ztrace.middleware.zerorpc.serving import (
     wrap_server,
 )
 from ztrace.propagation import inject
+from ztrace.spans import Span
 
 #: Callers of `get_task_context` that need no context: a request gets that of its own span in before_request,
 #: and a reply has nothing to tell its caller. A tuple, since code objects compare fast and hash slowly.
@@ -114,11 +117,12 @@ class ZerorpcMiddleware(Registered):
             return
         try:
             call = calling.get()
-            if call is not None and call.message_id is None and not call.span.ended:
+            if call is not None and call.context is not None and call.span is not None:
                 span, header = call.span, request.header
-                write_context(span, header)
+                call.context = None
                 call.message_id = message_id = header["message_id"]
                 open_calls[message_id] = span
+                write_context(span, header)
         except Exception:
             diagnostics.contain("zerorpc")
 
@@ -132,12 +136,13 @@ class ZerorpcMiddleware(Registered):
             if reply is not None:
                 answer = reply.header.get(REPLY_KEY)
                 if exception is None:
-                    take_reply(span, answer)
+                    if answer:
+                        take_reply(span, answer)
                 else:
                     take_remote_error(span, exception, answer)
             if exception is not None:
                 return
-            span.__exit__()
+            end_call(span)
             if unread_streams:
                 unread_streams.pop(message_id, None)
             open_calls.pop(message_id, None)
@@ -151,15 +156,15 @@ class ZerorpcMiddleware(Registered):
 
     def server_after_exec(self, request: Any, reply: Any) -> None:
         """Add the server's duration to the reply, or end a consumer span."""
-        served, span = being_served.get()
-        if served is not request or span is None:
-            return
-        if reply is None:
-            end_message(span)
-        elif "traceparent" in request.header:
-            reply.header[REPLY_KEY] = reply_text(span)
-        else:
-            span.reply()
+        span = served_calls.get(request)
+        if span is not None:
+            duration_ns = span.reply()
+            if "traceparent" in request.header:
+                reply.header[REPLY_KEY] = duration_ns
+        elif reply is None:
+            served, message = being_served.get()
+            if served is request and message is not None:
+                end_message(message)
 
     def server_inspect_exception(self, request: Any, reply: Any, context: Any, exc_info: Any) -> None:
         """Add the exception's origin to the reply; record calls of unknown methods, which no wrapper sees."""
@@ -168,9 +173,11 @@ class ZerorpcMiddleware(Registered):
         exception = exc_info[1]
         try:
             try:
-                served, span = being_served.get()
-                if served is not request:  # An unknown method, which was not called.
-                    span = serve(request)
+                span: Span | None = served_calls.get(request)
+                if span is None:
+                    served, span = being_served.get()
+                    if served is not request:  # An unknown method, which was not called.
+                        span = serve(request)
                 if span is None:
                     return
                 if reply is not None:
@@ -186,7 +193,7 @@ class ZerorpcMiddleware(Registered):
             except Exception:
                 diagnostics.contain("zerorpc")
         except BaseException:
-            insist(end_served, exception)  # No wrapper sees the span of an unknown method.
+            insist(end_unfinished, exception)  # No wrapper sees the span of an unknown method.
             raise
 
 

@@ -16,26 +16,27 @@ from gevent import GreenletExit
 from gevent.event import AsyncResult
 
 from ztrace import diagnostics, spans
-from ztrace.context import HOLDS
+from ztrace.context import HOLDS, RUNS
 from ztrace.exceptions import messages
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.fused.calls import start_call
+from ztrace.fused.interrupted import fail
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.kit import new_span
 from ztrace.middleware.replies import take_reply
 from ztrace.middleware.zerorpc.contexts import is_traced
-from ztrace.spans import CLIENT, Span
+from ztrace.spans import Span
 
 #: Characters kept of the traceback sent by a server without ztrace; its end is the informative part.
 MAX_REMOTE_TRACEBACK = 4000
 
-#: Key of the text of `ztrace.middleware.replies` in a reply's header.
+#: Key of the reply in a reply's header: the duration, or a text of `ztrace.middleware.replies`.
 REPLY_KEY = "ztrace"
 
 #: Client spans by the message id of their request, from before_request on.
 open_calls: dict[Any, Span] = {}
 #: Weak references, by message id, whose callbacks report streams that are discarded unread.
 unread_streams: dict[Any, "weakref.ref[Any]"] = {}
-#: Call that this greenlet is making, whose context before_request sends.
+#: Call that this greenlet has made last; before_request sends its context if it is not sent yet.
 calling: "ContextVar[Call | None]" = ContextVar("ztrace_zerorpc_calling", default=None)
 
 
@@ -46,12 +47,18 @@ def set_calling(call: "Call | None") -> None:
 
 
 class Call:
-    """A call in flight: its span, and the message id of its request once that is known."""
+    """A call in flight.
 
-    __slots__ = ("message_id", "span")
+    Attributes:
+        span: of the call, once that is made.
+        context: what `start_call` has returned, until before_request has sent the span's context.
+        message_id: of the request, once that is known.
+    """
 
-    span: Span
-    message_id: Any
+    # Defaults of the class, and no __init__: each call has an instance.
+    span: Span | None = None
+    context: bytes | None = None
+    message_id: Any = None
 
 
 def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,23 +66,28 @@ def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def __call__(self: Any, method: Any, *args: Any, **kargs: Any) -> Any:
-        call, outer = None, calling.get()
+        call = outer = None
         try:
             try:
                 if spans.publisher is not None and (
                     self._context.__dict__.get("_ztrace") or is_traced(self._context)
                 ):
-                    call = _new_call(self, method)
+                    name = method if type(method) is str else _name_of(method)
+                    outer = calling.get()
+                    call = Call()
+                    if name[:9] != "_zerorpc_":  # The built-in methods have none.
+                        call.span = span = Span()
+                        attributes = self.__dict__.get("_ztrace_attributes") or _call_attributes(self)
+                        call.context = start_call(span, name, attributes)
                     set_calling(call)
-                    if call is not None:
-                        call.span.start(activate=False)
                 result = original(self, method, *args, **kargs)
+                if outer is not None and outer.context is not None:
+                    set_calling(outer)  # A hook of another middleware has made this call within that one.
             except BaseException as exception:
                 take_off_frame(exception)
                 _fail_call(call, outer, exception)
                 raise
-            set_calling(outer)
-            if call is not None and not call.span.ended:
+            if call is not None and call.span is not None and call.span._state in RUNS:
                 _await_result(call, result)
             return result
         except BaseException as exception:
@@ -85,28 +97,14 @@ def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
     return __call__
 
 
-def _new_call(client: Any, method: Any) -> Call | None:
-    """Create the span of a call for before_request; zerorpc's built-in methods have none."""
-    name = method if type(method) is str else _name_of(method)
-    if name[:9] == "_zerorpc_":
-        return None
-    attributes = client.__dict__.get("_ztrace_attributes") or _call_attributes(client)
-    call = Call()
-    call.message_id = None
-    call.span = new_span(name, CLIENT, attributes)
-    return call
-
-
 def _fail_call(call: Call | None, outer: Call | None, exception: BaseException) -> None:
-    """End the span of a call that an exception leaves, and go back to the call around it.
-
-    Another middleware's hook may have made the one within the other.
-    """
+    """End the span of a call that an exception leaves, and go back to the call around it."""
+    if call is None:
+        return
     set_calling(outer)
-    if call is not None:
-        call.span.__exit__(None, exception)
-        open_calls.pop(call.message_id, None)
-        unread_streams.pop(call.message_id, None)
+    fail(call.span, exception)
+    open_calls.pop(call.message_id, None)
+    unread_streams.pop(call.message_id, None)
 
 
 def _name_of(method: object) -> str:
@@ -123,7 +121,7 @@ def _await_result(call: Call, result: Any) -> None:
         message_id = call.message_id
         if isinstance(result, AsyncResult):
             result.rawlink(functools.partial(insist, _end_async, message_id))
-        elif message_id not in unread_streams:
+        elif message_id not in unread_streams and call.span is not None:
             call.span.end()
             open_calls.pop(message_id, None)
     except Exception:

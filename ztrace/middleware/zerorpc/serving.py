@@ -7,14 +7,20 @@ from types import FunctionType
 from typing import Any
 
 from ztrace import diagnostics, spans
-from ztrace.context import HOLDS, make_current
+from ztrace.context import HOLDS, RUNS, make_current
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.fused.interrupted import fail, has_started
+from ztrace.fused.serving import ServedSpan, end_served, start_served
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.kit import new_serving, new_span, read_context
+from ztrace.middleware.kit import new_serving, new_span, read_caller, read_context
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span
 
-#: Request that this greenlet serves, and its span.
+#: Attributes of all server spans; a span that gets others copies them.
+_ATTRIBUTES: dict[str, Any] = {"rpc.system.name": "zerorpc"}
+#: Spans of the requests that `wrap_process_call` sees, while their methods run.
+served_calls: dict[Any, ServedSpan] = {}
+#: Message that this greenlet serves, or request that has failed or that no wrapper sees; and its span.
 being_served: ContextVar[tuple[Any, Span | None]] = ContextVar(
     "ztrace_zerorpc_being_served", default=(None, None)
 )
@@ -32,26 +38,25 @@ def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def process_call(*args: Any, **kwargs: Any) -> Any:
-        span = None
+        span = request = None
         try:
             try:
-                if spans.publisher is not None and len(args) >= _ARGUMENTS and _is_new(args[-4], args[-2]):
-                    span = new_served(args[-2])
-                    if span is not None and span.start().ended:  # It could not: nothing is to be asked of it.
-                        _set_served(args[-2], None)
+                if spans.publisher is not None and len(args) >= _ARGUMENTS:
+                    request = args[-2]
+                    if _is_new(args[-4], request):
+                        span = ServedSpan()
+                        _begin(span, request)
                 result = original(*args, **kwargs)
+                if span is not None:
+                    served_calls.pop(request, None)
+                    end_served(span)
+                return result
             except BaseException as exception:
                 take_off_frame(exception)
-                if span is not None:
-                    span.reply()  # Recording the exception is not part of the method's time.
-                    span.__exit__(None, exception)
+                _fail(span, request, exception)
                 raise
-            if span is not None:
-                span.__exit__()
-            return result
         except BaseException as exception:
-            if span is not None:  # An exception may have arrived in the code above.
-                insist(span.__exit__, None, exception)
+            insist(_fail, span, request, exception)  # An exception may have arrived in the code above.
             raise
 
     _wrapped.add(process_call)
@@ -62,7 +67,31 @@ def _is_new(context: Any, request: Any) -> bool:
     """Return whether a request is to be traced and is not yet, as where a pattern calls its base class."""
     if not (context.__dict__.get("_ztrace") or is_traced(context)):
         return False
-    return being_served.get()[0] is not request
+    return request not in served_calls and request.name[:9] != "_zerorpc_"
+
+
+def _begin(span: ServedSpan, request: Any) -> None:
+    """Start the span of a request; its thread runs other greenlets as well."""
+    try:
+        served_calls[request] = span
+        start_served(span, request.name, _ATTRIBUTES, read_caller(request.header), None)
+        if span._state not in RUNS:  # It could not start: nothing is to be asked of it.
+            del served_calls[request]
+    except Exception:
+        diagnostics.contain("zerorpc")
+
+
+def _fail(span: ServedSpan | None, request: Any, exception: BaseException) -> None:
+    """End the span of a request that an exception leaves, and keep it for `server_inspect_exception`."""
+    if span is None:
+        return
+    running = has_started(span)
+    if request in served_calls:
+        _set_served(request, span if running else None)
+        served_calls.pop(request, None)
+    if running:
+        span.reply()  # Recording the exception is not part of the method's time.
+        fail(span, exception)
 
 
 def wrap_server(original: Callable[..., None]) -> Callable[..., None]:
@@ -179,16 +208,16 @@ def wrap_receiver(original: Callable[..., Any]) -> Callable[..., Any]:
                 return original(self)
             except BaseException as exception:  # Killed or timed out while serving a message.
                 take_off_frame(exception)
-                end_served(exception)
+                end_unfinished(exception)
                 raise
         except BaseException as exception:
-            insist(end_served, exception)  # Another exception may have arrived in the code above.
+            insist(end_unfinished, exception)  # Another exception may have arrived in the code above.
             raise
 
     return _receiver
 
 
-def end_served(exception: BaseException) -> None:
+def end_unfinished(exception: BaseException) -> None:
     """End the span of what this greenlet serves, if it still runs."""
     span = being_served.get()[1]
     if span is not None:

@@ -1,9 +1,9 @@
 """The frame with which a message carries the sender's context, and a reply the callee's answer.
 
-A frame is a marker and a text: the context with the request's name in a second line, or the text of
-`ztrace.middleware.replies`. The context of a REQ begins with a question mark: it waits for one reply. The
-frame comes before the last frame of a message, behind any envelope, so that a receiver need not know where
-the envelope ends. Three places differ:
+A frame is a marker and a text, whose first byte tells the kind. The text is a context, of a request by REQ,
+which waits for one reply, or of a message, with its name behind a line break if the sender gives one; or it
+is a reply of `ztrace.middleware.replies`. The frame comes before the last frame of a message, behind any
+envelope, so that a receiver need not know where the envelope ends. Three places differ:
 
 - REQ and REP have no envelope of the program's, so their frame comes first, and a receiver that reads frame
   by frame has the context before any content.
@@ -16,36 +16,36 @@ from typing import Any, Final
 
 import zmq
 
-from ztrace.context import SpanContext
-from ztrace.middleware.carriers import MAX_CONTEXT, context_text, read_context_text
-from ztrace.middleware.replies import MAX_REPLY
-from ztrace.spans import CLIENT, Span
+from ztrace import diagnostics
+from ztrace.middleware.carriers import CONTEXT_BYTES, MAX_CONTEXT, UNREADABLE, read_bytes
+from ztrace.middleware.replies import DURATION_BYTES, MAX_REPLY
+from ztrace.propagation import Caller
 
 #: First bytes of every frame of ztrace's.
 MARKER: Final = b"\x00ztrace\x01"
 _LENGTH: Final = len(MARKER)
-#: First bytes of a reply's text and of a request's, which no other text has.
-_REPLY, _REQUEST = b"d=", b"?"
-_REQUEST_MARKER = MARKER + _REQUEST
-#: Length of a context that has neither a tracestate nor a name.
-_PLAIN_CONTEXT = 55
+#: First byte of the texts of a request, of a message, of a reply that is a duration, and of one in words.
+_REQUEST, _MESSAGE, _DURATION, _REPLY = b"?", b"!", b"=", b"d"
+#: First bytes of the frames of a request, a message and a reply.
+REQUEST, MESSAGE, DURATION = MARKER + _REQUEST, MARKER + _MESSAGE, MARKER + _DURATION
+#: Length of the text of a context that has neither a tracestate nor a name.
+_PLAIN_CONTEXT = 1 + CONTEXT_BYTES
 #: Characters of a name that are sent.
 _MAX_NAME = 200
 #: Frames among which an envelope's end is looked for: a request that passes more proxies is not joined.
 _MAX_ENVELOPE = 16
 
 
-def context_frame(span: Span, name: str) -> bytes:
+def context_frame(start: bytes, context: bytes, name: str) -> bytes:
     """Return the frame of a request or message; an empty name leaves the naming to the receiver."""
-    marker = _REQUEST_MARKER if span.kind == CLIENT else MARKER
     if not name:
-        return marker + context_text(span)
-    return b"%b%b\n%b" % (marker, context_text(span), name[:_MAX_NAME].encode("utf-8", "replace"))
+        return start + context
+    return b"%b%b\n%b" % (start, context, name[:_MAX_NAME].encode("utf-8", "replace"))
 
 
-def reply_frame(text: str) -> bytes:
+def reply_frame(reply: bytes) -> bytes:
     """Return the frame of a reply."""
-    return MARKER + text.encode("ascii")
+    return (DURATION if len(reply) == DURATION_BYTES else MARKER) + reply
 
 
 def find_text(frame: Any) -> bytes | None:
@@ -56,9 +56,12 @@ def find_text(frame: Any) -> bytes | None:
     return data[_LENGTH:] if data.startswith(MARKER) else None
 
 
-def is_reply(text: bytes) -> bool:
-    """Return whether a text is a reply's, and no context."""
-    return text.startswith(_REPLY)
+def read_reply(text: bytes) -> bytes | None:
+    """Return the reply in a text, None if the text is a context."""
+    kind = text[:1]
+    if kind == _DURATION:
+        return text[1:]
+    return text if kind == _REPLY else None
 
 
 def is_request(text: bytes) -> bool:
@@ -66,14 +69,16 @@ def is_request(text: bytes) -> bool:
     return text.startswith(_REQUEST)
 
 
-def read_context(text: bytes) -> tuple[SpanContext | None, str]:
-    """Return the context and the name in the text of a request or message."""
-    if text.startswith(_REQUEST):
-        text = text[len(_REQUEST) :]
-    if len(text) == _PLAIN_CONTEXT or len(text) > MAX_CONTEXT + 4 * _MAX_NAME:
-        return read_context_text(text), ""
-    context, _, name = text.partition(b"\n")
-    return read_context_text(context), name.decode("utf-8", "replace") if name else ""
+def read_context(text: bytes) -> tuple[Caller | None, str]:
+    """Return the sender's span and the name in the text of a request or message."""
+    if text[:1] not in (_REQUEST, _MESSAGE) or len(text) > MAX_CONTEXT + 4 * _MAX_NAME:
+        if text:
+            diagnostics.count(UNREADABLE)
+        return None, ""
+    if len(text) == _PLAIN_CONTEXT:
+        return read_bytes(text[1:]), ""
+    state, _, name = text[_PLAIN_CONTEXT:].partition(b"\n")
+    return read_bytes(text[1:_PLAIN_CONTEXT] + state), name.decode("utf-8", "replace")
 
 
 def take_text(frames: Sequence[Any]) -> tuple[Sequence[Any], bytes | None]:

@@ -14,14 +14,29 @@ from typing import Any
 import zmq
 
 from ztrace import diagnostics, spans
-from ztrace.context import find_current
+from ztrace.context import NEW, RUNS, SpanContext, find_current
+from ztrace.fused.calls import end_call, start_call
+from ztrace.fused.interrupted import fail, has_started
+from ztrace.fused.serving import ServedSpan, end_served, start_served
 from ztrace.libraries import LIBRARIES, PEER_NOT_KNOWN
+from ztrace.lifecycle.recovery import insist
+from ztrace.middleware.carriers import write_bytes
 from ztrace.middleware.kit import new_span
-from ztrace.middleware.replies import reply_text, take_reply
+from ztrace.middleware.replies import DURATION_BYTES, reply_bytes, take_reply
 from ztrace.middleware.zmq.endpoints import Name, is_listed, name_at
-from ztrace.middleware.zmq.frames import context_frame, is_reply, read_context, reply_frame
+from ztrace.middleware.zmq.frames import (
+    DURATION,
+    MESSAGE,
+    REQUEST,
+    context_frame,
+    read_context,
+    read_reply,
+    reply_frame,
+)
 from ztrace.middleware.zmq.peers import Peer
-from ztrace.spans import CLIENT, CONSUMER, PRODUCER, SERVER, Span
+from ztrace.native import thread_time_ns
+from ztrace.process.sharing import shares_thread
+from ztrace.spans import CONSUMER, PRODUCER, Span
 
 #: Value of ``rpc.system.name`` and ``messaging.system``.
 SYSTEM = "zeromq"
@@ -29,6 +44,8 @@ SYSTEM = "zeromq"
 UNJOINED = LIBRARIES["zmq"].unjoined
 #: Attribute of a request that has no reply.
 UNANSWERED = "zeromq.unanswered"
+#: Attributes of all server spans; a span that gets others copies them.
+SERVED: dict[str, Any] = {"rpc.system.name": SYSTEM}
 
 
 class Link:
@@ -143,24 +160,25 @@ class Requests(Link):
             reason = "peer not traced" if self.peer.traced is False else PEER_NOT_KNOWN
             attributes = {**attributes, UNJOINED: reason}
         name = self.default_name if self.name is None else self.find_name(frames)
-        self._span = span = new_span(name, CLIENT, attributes)
-        if span.start(activate=False).ended or not joined:
+        self._span = span = Span()
+        context = start_call(span, name, attributes)
+        if context is None or not joined:
             return None
-        return context_frame(span, name if self.name is not None else "")
+        return REQUEST + context if self.name is None else context_frame(REQUEST, context, name)
 
     def after_send(self, error: BaseException | None = None) -> None:
         """End the span of a request that could not be sent."""
         if error is not None and self._span is not None:
-            self._span.end(error)
+            insist(fail, self._span, error)
             self._span = None
 
     def after_receive(self, frames: Sequence[Any], text: bytes | None) -> None:
         """End the span with its reply."""
         span = self._span
         if span is not None:
-            if text is not None and is_reply(text):
-                take_reply(span, text)
-            span.__exit__()
+            if text is not None:
+                take_reply(span, read_reply(text))
+            end_call(span)
             self._span = None
 
     def close(self, socket: Any) -> None:
@@ -171,7 +189,7 @@ class Requests(Link):
 
     def _give_up(self, error: BaseException | None) -> None:
         span = self._span
-        if span is not None and not span.ended:
+        if span is not None and has_started(span):
             span.set(**{UNANSWERED: True})
             span.end(error)
         self._span = None
@@ -185,7 +203,7 @@ class Replies(Link):
 
     def __init__(self, kind: int) -> None:
         super().__init__(kind)
-        self._span: Span | None = None
+        self._span: ServedSpan | None = None
         self._serving = self._carried = False
         #: Exception that was being handled when the request came: the reply's error is another one.
         self._handled: BaseException | None = None
@@ -193,7 +211,7 @@ class Replies(Link):
     def before_send(self, socket: Any, frames: Sequence[Any]) -> bytes | None:
         """Mark the reply as ready, and end the span if the reply is sent for an exception."""
         span = self._span
-        if span is None or span.ended:
+        if span is None or getattr(span, "_state", NEW) not in RUNS:
             return None
         return answer(span, self._handled, self._carried)
 
@@ -201,26 +219,27 @@ class Replies(Link):
         """End the span, unless another reply is to be tried."""
         if error is None:
             if self._span is not None:
-                self._span.__exit__()
+                end_served(self._span)
             self._span, self._serving, self._handled = None, False, None
 
     def after_receive(self, frames: Sequence[Any], text: bytes | None) -> None:
         """Start the server span, which is current until the reply."""
         if self._serving or spans.publisher is None:
             return  # Another frame of the same request.
-        context, name = (None, "") if text is None else read_context(text)
-        self._serving, self._carried = True, context is not None
+        caller, name = (None, "") if text is None else read_context(text)
+        self._serving, self._carried = True, caller is not None
         self._handled = sys.exception()
         if not name:
             name = self.default_name if self.name is None else self.find_name(frames)
-        self._span = span = new_span(name, SERVER, {"rpc.system.name": SYSTEM}, context)
-        span.start()
+        cpu_ns = None if shares_thread() else thread_time_ns()
+        self._span = span = ServedSpan()
+        start_served(span, name, SERVED, caller, cpu_ns)
 
     def close(self, socket: Any) -> None:
         """End the span of a request that was not replied to."""
         super().close(socket)
         span = self._span
-        if span is not None and not span.ended:
+        if span is not None and has_started(span):
             span.set(**{UNANSWERED: True})
             span.end(sys.exception())
         self._span, self._serving, self._handled = None, False, None
@@ -244,7 +263,7 @@ class Messages(Link):
         self._sent = span = new_span(name, PRODUCER, {"messaging.system": SYSTEM})
         if span.start(activate=False).ended:
             return None
-        return context_frame(span, name if self.name is not None else "")
+        return context_frame(MESSAGE, write_bytes(span), name if self.name is not None else "")
 
     def after_send(self, error: BaseException | None = None) -> None:
         """End the producer span."""
@@ -263,11 +282,12 @@ class Messages(Link):
 
         A message that is received within another span does not become current: that span goes on.
         """
-        if text is None or is_reply(text) or spans.publisher is None:
+        if text is None or read_reply(text) is not None or spans.publisher is None:
             return
-        context, name = read_context(text)
-        if context is None:
+        caller, name = read_context(text)
+        if caller is None:
             return
+        context = SpanContext(*caller)
         current = find_current()
         name = name or self.find_name(frames)
         span = new_span(name, CONSUMER, {"messaging.system": SYSTEM}, context, (context,))
@@ -297,12 +317,11 @@ def answer(span: Span, handled: BaseException | None, carried: bool) -> bytes | 
         The frame for a request that had context.
     """
     error = sys.exception()
-    span.reply()
-    if error is handled:
-        error = None
-    if error is not None:
-        span.end(error)
-    return reply_frame(reply_text(span, error)) if carried else None
+    duration_ns = span.reply()
+    if error is None or error is handled:
+        return DURATION + duration_ns.to_bytes(DURATION_BYTES, "big") if carried else None
+    span.end(error)
+    return reply_frame(reply_bytes(span, error)) if carried else None
 
 
 def _describe_peer(socket: Any) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import zmq
 
 from ztrace import spans
-from ztrace.context import find_current, get_current, make_current
+from ztrace.context import SpanContext, find_current, get_current, make_current
 from ztrace.middleware.kit import new_span
 from ztrace.middleware.zmq.frames import is_request, read_context
-from ztrace.middleware.zmq.links import SYSTEM, UNANSWERED, Messages, Requests, answer
+from ztrace.middleware.zmq.links import SERVED, UNANSWERED, Messages, Requests, answer
 from ztrace.spans import SERVER, Span
 
 #: Requests without a reply that a socket keeps: clients that are gone leave theirs behind.
@@ -81,8 +81,8 @@ class Routes(Messages):
         if text is None or not is_request(text) or len(frames) < 2 or spans.publisher is None:
             super().after_receive(frames, text)
             return
-        context, name = read_context(text)
-        if context is None:
+        caller, name = read_context(text)
+        if caller is None:
             return
         peer = _identity(frames[0])
         self._give_up(peer, None)  # A REQ sends again, with REQ_RELAXED.
@@ -90,7 +90,7 @@ class Routes(Messages):
             self._give_up(next(iter(self._requests)), None)
         if not name:
             name = Requests.default_name if self.name is None else self.find_name(frames)
-        span = new_span(name, SERVER, {"rpc.system.name": SYSTEM}, context)
+        span = new_span(name, SERVER, SERVED, SpanContext(*caller))
         self._requests[peer] = Request(span, sys.exception())
         current = find_current()
         if current is None or current.ended:

@@ -71,8 +71,9 @@ def check(desk: Desk, work: Callable[[Desk], object], interrupter: Interrupter) 
         wrong.append(f"open {list(memory.register)} {list(open_calls)} {outer.open_children}")
         memory.register.clear()
         open_calls.clear()
-    if calling.get() is not None or unread_streams:
-        wrong.append(f"calling {calling.get()} {len(unread_streams)}")
+    call = calling.get()
+    if (call is not None and call.context is not None) or unread_streams:
+        wrong.append(f"calling {call} {len(unread_streams)}")
     if diagnostics.counts:
         wrong.append(f"failed {diagnostics.counts}")
         diagnostics.counts.clear()

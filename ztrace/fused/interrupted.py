@@ -1,42 +1,40 @@
 """Starts and ends of spans of calls that were interrupted, or failed: undone, or completed."""
 
-from typing import Any, Final, Protocol
-
 from ztrace import diagnostics
-from ztrace.context import Target
+from ztrace.context import NEW, Target
 from ztrace.interpreter.interrupts import is_interrupt, is_traced
 from ztrace.lifecycle import recovery
 from ztrace.records import Record
 from ztrace.spans import Span
 
-#: Attributes of every span here, shared by all: a span that gets others copies them.
-ATTRIBUTES: Final[dict[str, Any]] = {"rpc.system.name": "ztrace"}
 
-
-class Traced(Protocol):
-    """Call at one end, which has a span while it is traced.
-
-    Attributes:
-        name: of the method.
-        span: of the call; None before its start, and if the start has failed.
-    """
-
-    name: str
-    span: Any
-
-
-def undo_start(call: Traced, raised: BaseException) -> None:
+def undo_start(span: Span, raised: BaseException) -> None:
     """Undo a start that an exception has interrupted, as far as it came.
 
     Raises:
         BaseException: the exception, if it is the program's.
     """
-    span, call.span = call.span, None
-    if span is not None:
-        recovery.insist(recovery.withdraw, span, getattr(span, "_publisher", None))
+    recovery.insist(_withdraw, span)
     if is_interrupt(raised):
         raise raised
     diagnostics.count_failure("span_start")
+
+
+def _withdraw(span: Span) -> None:
+    if not hasattr(span, "_state"):
+        span._state = NEW
+    recovery.withdraw(span, getattr(span, "_publisher", None))
+
+
+def has_started(span: Span) -> bool:
+    """Return whether a span runs; its start may have been interrupted before the first statement."""
+    return hasattr(span, "_state") and not span.ended
+
+
+def fail(span: Span | None, exception: BaseException | None) -> None:
+    """End a span that an exception leaves, in whatever state the exception has found the span."""
+    if span is not None and has_started(span):
+        span.__exit__(None, exception)
 
 
 def has_queued(raised: BaseException, target: Target, record: Record) -> bool:

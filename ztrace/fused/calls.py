@@ -2,56 +2,39 @@
 
 # An interrupt may come before any assignment, so handlers expect unbound names.
 # pyright: reportPossiblyUnboundVariable=false
-from types import TracebackType
 from typing import Any, Final
 
 from ztrace import spans
 from ztrace.context import NEW, NEW_TRACE, RUNNING_APART, get_current
+from ztrace.fused.interrupted import has_queued, redo_end, undo_start
 from ztrace.identifiers import draw_span_ids, new_trace_id, take_span_id
 from ztrace.interpreter.interrupts import cover
 from ztrace.native import perf_counter_ns
 from ztrace.process.lanes import number_lane
 from ztrace.records import OK
-from ztrace.rpc.fused.interrupted import ATTRIBUTES, Traced, has_queued, redo_end, undo_start
 from ztrace.spans import CLIENT, Span
 
 #: Byte of each value of the flags, as in the context that goes to the server.
-_FLAGS: Final = [bytes((flags,)) for flags in range(256)]
-
-
-class CallSpan(Span):
-    """Span of a call, which the program never sees, and which nothing is within.
-
-    The fields that only the general methods need are set by `complete`, before these are used.
-    """
-
-    __slots__ = ()
-
-    def complete(self) -> None:
-        """Set the fields that the general methods need."""
-        if not hasattr(self, "covered_ns"):
-            self._beside = False
-            self.open_children = self.covered_ns = 0
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exception: BaseException | None = None,
-        traceback: TracebackType | None = None,
-        again: int = 0,
-    ) -> None:
-        self.complete()
-        Span.__exit__(self, exc_type, exception, traceback, again)
+FLAGS: Final = [bytes((flags,)) for flags in range(256)]
 
 
 @cover
-def start_call(call: Traced) -> tuple[bytes, str] | None:
+def start_call(span: Span, name: str, attributes: dict[str, Any]) -> bytes | None:
     """Start the span of a call, as a child of what is current, which stays current.
 
+    Args:
+        span: new, and nothing else.
+        name: of the method.
+        attributes: of the span, and of others as well; a span that gets more of them copies these.
+
     Returns:
-        Ids and flags of the span in 25 bytes, and the W3C state; None if the span is not recorded.
+        The context of the span in the form of `ztrace.middleware.carriers`; None if it is not recorded.
     """
     try:
+        span.name = name
+        span.kind = CLIENT
+        span.attributes = span._given = attributes
+        span._state = NEW
         target = spans.publisher
         parent = get_current()
         if (
@@ -59,11 +42,7 @@ def start_call(call: Traced) -> tuple[bytes, str] | None:
             or not target.born_here
             or (parent is not None and parent._state not in (None, RUNNING_APART))
         ):
-            return _start_other(call)
-        span = CallSpan()
-        span.name = call.name
-        span.kind = CLIENT
-        span.attributes = span._given = ATTRIBUTES
+            return _start_other(span)
         try:
             span.span_id = span_id = take_span_id()
         except IndexError:
@@ -78,11 +57,13 @@ def start_call(call: Traced) -> tuple[bytes, str] | None:
         span.trace_id = trace_id
         span.w3c = w3c
         span._above = parent
+        span.covered_ns = span.open_children = 0
+        span._beside = False
         span._publisher = target
         span._owner = None
-        span._state = NEW
-        context = trace_id + span_id + _FLAGS[w3c[0] & 255], w3c[1]
-        call.span = span
+        context = trace_id + span_id + FLAGS[w3c[0] & 255]
+        if w3c[1]:
+            context = add_state(context, w3c[1])
         target.register[span] = None
         # From here on no call, so that no other thread and no signal handler comes in between.
         if parent is None:
@@ -101,39 +82,35 @@ def start_call(call: Traced) -> tuple[bytes, str] | None:
                 raise
         return context
     except BaseException as raised:
-        undo_start(call, raised)
+        undo_start(span, raised)
         return None
 
 
-def _start_other(call: Traced) -> tuple[bytes, str] | None:
+def _start_other(span: Span) -> bytes | None:
     """Start the span of a call by the general method, and return its context as `start_call` does."""
-    span = Span()
-    span._state = NEW
-    span.name = call.name
-    span.kind = CLIENT
-    span.attributes = span._given = ATTRIBUTES
-    call.span = span
     if not span.start(False).trace_id:
         return None
     flags, state = span.w3c
-    return span.trace_id + span.span_id + _FLAGS[flags & 255], state
+    return add_state(span.trace_id + span.span_id + FLAGS[flags & 255], state)
+
+
+def add_state(context: bytes, state: str) -> bytes:
+    """Return a context with the tracestate behind it."""
+    return context + state.encode("ascii", "replace")
 
 
 @cover
-def end_call(span: CallSpan, attributes: dict[str, Any], covered_ns: int) -> None:
-    """End the span of a call that was answered.
-
-    Args:
-        span: of the call.
-        attributes: in place of those that it has.
-        covered_ns: time in which the callee was at work.
-    """
+def end_call(span: Span) -> None:
+    """End the span of a call that was answered; ``span.covered_ns`` is the time that the callee has taken."""
     try:
+        if span._state is not None:
+            span.__exit__()
+            return
         end_ns = perf_counter_ns()
         span._state = end_ns
         above = span._above
         duration_ns = end_ns - span.start_ns
-        self_ns = duration_ns - covered_ns
+        self_ns = duration_ns - span.covered_ns
         if self_ns < 0:
             self_ns = 0
         target = span._publisher
@@ -142,14 +119,14 @@ def end_call(span: CallSpan, attributes: dict[str, Any], covered_ns: int) -> Non
                 span.trace_id,
                 span.span_id,
                 None if above is None else above.span_id,
-                CLIENT,
+                span.kind,
                 span.name,
                 span.start_ns + target.offset_ns,
                 duration_ns,
                 self_ns,
                 None,
                 OK,
-                attributes,
+                span.attributes,
                 None,
                 None,
                 None,
