@@ -15,7 +15,7 @@ from ztrace_collector.clickhouse.schema import (
     SCHEMA_VERSION,
     VERSIONS,
     Layout,
-    expiry,
+    expiry_of,
     list_expiring,
 )
 
@@ -71,7 +71,7 @@ def initialize(address: ClickHouseAddress, layout: Layout, say: Callable[[str], 
             say(f"created the tables of version {SCHEMA_VERSION} in {address.url}")
         if before and layout.ttl_days is not None:
             for table in list_expiring():
-                client.command(f"ALTER TABLE {table} MODIFY TTL {expiry(layout.ttl_days)}")
+                client.command(f"ALTER TABLE {table} MODIFY TTL {expiry_of(table, layout.ttl_days)}")
         if layout.ttl_days is not None:
             days = "1 day" if layout.ttl_days == 1 else f"{layout.ttl_days} days"
             say(f"rows are deleted {days} after their arrival")

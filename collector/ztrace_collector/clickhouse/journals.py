@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 _ANNOUNCE = (
-    "INSERT INTO journals SELECT {journal:String}, fromUnixTimestamp64Milli({at:Int64}, 'UTC'), now64(3)"
+    "INSERT INTO journals (journal, delivered, seen)"
+    " SELECT {journal:String}, fromUnixTimestamp64Milli({at:Int64}, 'UTC'), now64(3)"
 )
 _DELIVERED = "SELECT toUnixTimestamp64Milli(max(delivered)) FROM journals WHERE journal = {journal:String}"
 

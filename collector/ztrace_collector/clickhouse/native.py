@@ -8,12 +8,14 @@ Source: https://clickhouse.com/docs/interfaces/formats/Native
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 _CODES = {
     "Int64": "q",
     "UInt64": "Q",
     "UInt32": "I",
+    "UInt16": "H",
     "DateTime": "I",
     "DateTime64(3, 'UTC')": "q",
     "UInt8": "B",
@@ -49,7 +51,7 @@ def make_block(columns: Sequence[tuple[str, str, Iterable[bytes]]], rows: int) -
 
 
 def encode(kind: str, values: Sequence[Any]) -> tuple[bytes, ...]:
-    """Return a column's parts, one or two; columns are joined part by part.
+    """Return a column's parts; columns are joined part by part, but for those of maps.
 
     Args:
         kind: the type.
@@ -65,7 +67,22 @@ def encode(kind: str, values: Sequence[Any]) -> tuple[bytes, ...]:
             return bytes(len(values)), array("q", values).tobytes()
         nulls = bytes([value is None for value in values])
         return nulls, array("q", [value or 0 for value in values]).tobytes()
+    if kind.startswith("Map("):
+        key_kind, kind = kind[4:-1].split(", ")
+        return _encode_maps(key_kind, kind, values)
+    if kind.startswith("Tuple("):
+        kinds = kind[6:-1].split(", ")
+        fields = zip(kinds, zip(*values, strict=True), strict=True)
+        return tuple(part for each, column in fields for part in encode(each, column))
     return (array(_CODES[kind], values).tobytes(),)
+
+
+def _encode_maps(key_kind: str, kind: str, maps: Sequence[Mapping[Any, Any]]) -> tuple[bytes, ...]:
+    """Return the ends of each map among all entries, their keys, and their values."""
+    ends = encode("UInt64", [*accumulate(map(len, maps))])
+    keys = [key for each in maps for key in each]
+    values = [value for each in maps for value in each.values()]
+    return *ends, *encode(key_kind, keys), *encode(kind, values)
 
 
 def _encode_texts(values: Iterable[str | bytes | None]) -> list[bytes]:

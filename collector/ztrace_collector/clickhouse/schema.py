@@ -17,11 +17,13 @@ from ztrace_collector.clickhouse.batches import BATCHES
 from ztrace_collector.clickhouse.lease import CLAIMS
 from ztrace_collector.clickhouse.mirrored import MIRRORED, Mirrored
 from ztrace_collector.clickhouse.otel import OTEL_VIEW
-from ztrace_collector.layout import BUCKETS_PER_E, HOUR_NS, MINUTE_NS, RESOLUTIONS_S
+from ztrace_collector.layout import BUCKETS_PER_E, HOUR_NS, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S
 from ztrace_collector.tables.extent import AHEAD_NS, FAR_NS
 
 #: Blocks whose tokens a table remembers: a shipper repeats none but its last one.
 WINDOW = 10_000
+#: Figures by call path; and time for which those by minute are kept, an hour more for those who read now.
+FIGURES, _MINUTES_S = "path_figures", (PATH_MINUTES_NS + HOUR_NS) // 10**9
 #: Table with one row for each migration that has run.
 VERSIONS = "schema_versions"
 
@@ -75,7 +77,7 @@ class Layout(NamedTuple):
             settings.append("ttl_only_drop_parts = 1")
         days = " PARTITION BY toDate(arrived)" if partitioned else ""
         if ttl is None:
-            ttl = "" if self.ttl_days is None else expiry(self.ttl_days)
+            ttl = expiry_of("", self.ttl_days)
         expiring = f" TTL {ttl}" if ttl else ""
         return f"ENGINE = {engine}{days} ORDER BY ({order}){expiring} SETTINGS {', '.join(settings)}"
 
@@ -85,10 +87,21 @@ def expiry(days: int) -> str:
     return f"toDate(arrived) + toIntervalDay({days})"
 
 
+def expiry_of(table: str, days: int | None) -> str:
+    """Return the TTL expression of a table, empty if its rows stay; None for no days."""
+    parts = [] if days is None else [expiry(days)]
+    if table == FIGURES:
+        parts.append(
+            f"arrived + toIntervalSecond({_MINUTES_S}) DELETE WHERE resolution_s = {RESOLUTIONS_S[0]}"
+        )
+    return ", ".join(parts)
+
+
 def list_expiring() -> list[str]:
     """Return the tables whose rows expire."""
     of_spans = ["spans", "blocks", "traces", "roots", "method_figures", "thinned_traces"]
-    return [*of_spans, *(table.name for table in MIRRORED)]
+    settled = [FIGURES, "settled", "clock_bounds", "duplicates"]
+    return [*of_spans, *settled, *(table.name for table in MIRRORED)]
 
 
 def _create_tables(layout: Layout) -> list[str]:
@@ -136,8 +149,8 @@ def _create_tables(layout: Layout) -> list[str]:
             root SimpleAggregateFunction(min, {_ROOT}) CODEC(ZSTD(1)),
             first SimpleAggregateFunction(min, Tuple(start_ns Int64, method UInt64)) CODEC(ZSTD(1)),
             end_ns SimpleAggregateFunction(max, Int64) CODEC(Delta(8), ZSTD(1)),
-            span_count SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
-            error_count SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
+            span_count SimpleAggregateFunction(sum, Int64) CODEC(ZSTD(1)),
+            error_count SimpleAggregateFunction(sum, Int64) CODEC(ZSTD(1)),
             methods SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64)) CODEC(ZSTD(1))
         ) {traces}""",
         f"""CREATE MATERIALIZED VIEW IF NOT EXISTS traces_of_spans TO traces AS SELECT
@@ -169,30 +182,19 @@ def _create_tables(layout: Layout) -> list[str]:
             resolution_s UInt32 CODEC(ZSTD(1)),
             bucket Int64 CODEC(Delta(8), ZSTD(1)),
             method UInt64 CODEC(ZSTD(1)),
-            calls SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
-            errors SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
+            calls SimpleAggregateFunction(sum, Int64) CODEC(ZSTD(1)),
+            errors SimpleAggregateFunction(sum, Int64) CODEC(ZSTD(1)),
             total_ns SimpleAggregateFunction(sum, Int128) CODEC(ZSTD(1)),
             self_ns SimpleAggregateFunction(sum, Int128) CODEC(ZSTD(1)),
-            histogram SimpleAggregateFunction(sumMap, Map(UInt16, UInt64)) CODEC(ZSTD(1)),
+            histogram SimpleAggregateFunction(sumMap, Map(UInt16, Int64)) CODEC(ZSTD(1)),
             arrived SimpleAggregateFunction(max, Date) CODEC(ZSTD(1))
         ) {figures}""",
-        # By minute and bucket first: what is more costly is then done with few rows.
-        f"""CREATE MATERIALIZED VIEW IF NOT EXISTS method_figures_of_spans TO method_figures AS SELECT
-            resolution_s, intDiv(m.minute * 60, resolution_s) AS bucket, m.method AS method,
-            sum(m.calls) AS calls, sum(m.errors) AS errors, sum(m.total_ns) AS total_ns,
-            sum(m.self_ns) AS self_ns, sumMap(map(m.duration, m.calls)) AS histogram,
-            max(m.arrived) AS arrived
-        FROM (
-            SELECT intDiv(s.start_ns + s.duration_ns, {MINUTE_NS}) AS minute, s.method AS method,
-                toUInt16(if(s.duration_ns > 1, floor({BUCKETS_PER_E} * log(s.duration_ns)), 0)) AS duration,
-                count() AS calls, countIf(s.status = 1) AS errors, sum(toInt128(s.duration_ns)) AS total_ns,
-                sum(toInt128(ifNull(s.self_ns, 0))) AS self_ns, max(toDate(s.arrived)) AS arrived
-            FROM spans AS s GROUP BY minute, method, duration
-        ) AS m ARRAY JOIN {list(RESOLUTIONS_S)} AS resolution_s GROUP BY resolution_s, bucket, method""",
+        _add_figures("method_figures_of_spans", "spans"),
         f"""CREATE TABLE IF NOT EXISTS journals (
             journal String,
             delivered SimpleAggregateFunction(max, DateTime64(3, 'UTC')),
-            seen SimpleAggregateFunction(max, DateTime64(3, 'UTC'))
+            seen SimpleAggregateFunction(max, DateTime64(3, 'UTC')),
+            settled SimpleAggregateFunction(max, DateTime64(3, 'UTC'))
         ) {lasting.define("Aggregating", "journal")}""",
         f"""CREATE TABLE IF NOT EXISTS {CLAIMS} (
             id String, journal String, since DateTime64(3, 'UTC'), renewed DateTime64(3, 'UTC'),
@@ -201,6 +203,7 @@ def _create_tables(layout: Layout) -> list[str]:
         f"""CREATE TABLE IF NOT EXISTS {BATCHES} (
             task LowCardinality(String), number UInt64, id String, content String CODEC(ZSTD(3))
         ) {lasting.define("Replacing(number)", "task", blocks=True)}""",
+        *_create_settled(layout, lasting),
         *(_create_mirrored(table, layout) for table in MIRRORED),
         f"""CREATE TABLE IF NOT EXISTS thinned_traces (
             trace_id FixedString(16) CODEC(ZSTD(1)),
@@ -223,6 +226,105 @@ def _create_tables(layout: Layout) -> list[str]:
             fingerprint String, is_resolved UInt8, at_ns Int64, at DateTime64(9, 'UTC')
         ) {lasting.define("Replacing(at)", "fingerprint")}""",
         OTEL_VIEW,
+    ]
+
+
+def _add_figures(view: str, source: str, sign: str = "") -> str:
+    """Return the view that adds spans of a table to the figures of methods, or takes them away."""
+    # By minute and bucket first: what is more costly is then done with few rows.
+    return f"""CREATE MATERIALIZED VIEW IF NOT EXISTS {view} TO method_figures AS SELECT
+        resolution_s, intDiv(m.minute * 60, resolution_s) AS bucket, m.method AS method,
+        sum({sign}m.calls) AS calls, sum({sign}m.errors) AS errors, sum({sign}m.total_ns) AS total_ns,
+        sum({sign}m.self_ns) AS self_ns, sumMap(map(m.duration, {sign}m.calls)) AS histogram,
+        max(m.arrived) AS arrived
+    FROM (
+        SELECT intDiv(s.start_ns + s.duration_ns, {MINUTE_NS}) AS minute, s.method AS method,
+            toUInt16(if(s.duration_ns > 1, floor({BUCKETS_PER_E} * log(s.duration_ns)), 0)) AS duration,
+            toInt64(count()) AS calls, toInt64(countIf(s.status = 1)) AS errors,
+            sum(toInt128(s.duration_ns)) AS total_ns, sum(toInt128(ifNull(s.self_ns, 0))) AS self_ns,
+            max(toDate(s.arrived)) AS arrived
+        FROM {source} AS s GROUP BY minute, method, duration
+    ) AS m ARRAY JOIN {list(RESOLUTIONS_S)} AS resolution_s GROUP BY resolution_s, bucket, method"""
+
+
+def _create_settled(layout: Layout, lasting: Layout) -> list[str]:
+    """Return the statements of what is settled from the spans of all journals."""
+    figures = layout.define(
+        "Aggregating",
+        "resolution_s, bucket, path, version, own_version, failed",
+        blocks=True,
+        ttl=expiry_of(FIGURES, layout.ttl_days),
+    )
+    return [
+        f"""CREATE TABLE IF NOT EXISTS paths (
+            id UInt64, parent UInt64, method UInt64, depth Int64, root UInt64
+        ) {lasting.define("Replacing", "id", blocks=True)}""",
+        f"""CREATE TABLE IF NOT EXISTS versions (
+            service String, version String
+        ) {lasting.define("Replacing", "service, version", blocks=True)}""",
+        f"""CREATE TABLE IF NOT EXISTS {FIGURES} (
+            resolution_s UInt32 CODEC(ZSTD(1)),
+            bucket Int64 CODEC(Delta(8), ZSTD(1)),
+            version LowCardinality(String) CODEC(ZSTD(1)),
+            own_version LowCardinality(String) CODEC(ZSTD(1)),
+            failed UInt8 CODEC(ZSTD(1)),
+            path UInt64 CODEC(ZSTD(1)),
+            root_calls SimpleAggregateFunction(sum, Int64) CODEC(ZSTD(1)),
+            calls SimpleAggregateFunction(sum, Int64) CODEC(ZSTD(1)),
+            errors SimpleAggregateFunction(sum, Int64) CODEC(ZSTD(1)),
+            total_ns SimpleAggregateFunction(sum, Int128) CODEC(ZSTD(1)),
+            self_ns SimpleAggregateFunction(sum, Int128) CODEC(ZSTD(1)),
+            critical_ns SimpleAggregateFunction(sum, Int128) CODEC(ZSTD(1)),
+            cpu_ns SimpleAggregateFunction(sum, Int128) CODEC(ZSTD(1)),
+            timed_ns SimpleAggregateFunction(sum, Int128) CODEC(ZSTD(1)),
+            histogram SimpleAggregateFunction(sumMap, Map(UInt16, Int64)) CODEC(ZSTD(1)),
+            arrived SimpleAggregateFunction(max, DateTime) CODEC(ZSTD(1))
+        ) {figures}""",
+        f"""CREATE TABLE IF NOT EXISTS settled (
+            trace_id FixedString(16) CODEC(ZSTD(1)),
+            upto Map(LowCardinality(String), Int64) CODEC(ZSTD(1)),
+            span_count UInt64 CODEC(T64, ZSTD(1)),
+            figures String CODEC(ZSTD(3)),
+            revision UInt64 CODEC(Delta(8), ZSTD(1)),
+            arrived DateTime CODEC(Delta(4), ZSTD(1))
+        ) {layout.define("Replacing(revision)", "trace_id", blocks=True)}""",
+        f"""CREATE TABLE IF NOT EXISTS clock_bounds (
+            host LowCardinality(String),
+            other_host LowCardinality(String),
+            cell Int64,
+            low SimpleAggregateFunction(max, Tuple(ns Int64, at_ns Int64)),
+            high SimpleAggregateFunction(min, Tuple(ns Int64, at_ns Int64)),
+            calls SimpleAggregateFunction(sum, Int64),
+            seen_ns SimpleAggregateFunction(max, Int64),
+            arrived SimpleAggregateFunction(max, DateTime)
+        ) {layout.define("Aggregating", "host, other_host, cell", blocks=True)}""",
+        f"""CREATE TABLE IF NOT EXISTS settling (
+            name String, value Int64, revision UInt64
+        ) {lasting.define("Replacing(revision)", "name", blocks=True)}""",
+        f"""CREATE TABLE IF NOT EXISTS duplicates (
+            trace_id FixedString(16),
+            span_id FixedString(8),
+            instance UInt64,
+            journal LowCardinality(String),
+            method UInt64,
+            start_ns Int64,
+            duration_ns Int64,
+            self_ns Nullable(Int64),
+            status UInt8,
+            arrived DateTime64(3, 'UTC')
+        ) {layout.define("", "trace_id", blocks=True)}""",
+        f"""CREATE MATERIALIZED VIEW IF NOT EXISTS traces_of_duplicates TO traces AS SELECT
+            s.trace_id AS trace_id,
+            toDate(s.arrived) AS arrived,
+            min(s.arrived) AS first_arrival,
+            (toInt64({_INT64_MAX}), toFixedString('', 8), toInt64(0), toUInt64(0)) AS root,
+            (toInt64({_INT64_MAX}), toUInt64(0)) AS first,
+            toInt64(0) AS end_ns,
+            -toInt64(count()) AS span_count,
+            -toInt64(countIf(s.status = 1)) AS error_count,
+            []::Array(UInt64) AS methods
+        FROM duplicates AS s GROUP BY trace_id, arrived""",
+        _add_figures("method_figures_of_duplicates", "duplicates", "-"),
     ]
 
 

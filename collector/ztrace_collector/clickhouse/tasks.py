@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ztrace_collector.clickhouse.engine import engine_errors
 from ztrace_collector.clickhouse.lease import Claims, Lease
+from ztrace_collector.clickhouse.settling.settler import Settler
 from ztrace_collector.storing.defects import log_defect
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Task(Protocol):
 MakeTask = Callable[["Client"], Task]
 
 #: Tasks of the holder; in each round, each does one step, in this order.
-TASKS: tuple[MakeTask, ...] = ()
+TASKS: tuple[MakeTask, ...] = (Settler,)
 
 
 class LeasedTasks:

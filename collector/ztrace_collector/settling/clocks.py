@@ -186,11 +186,10 @@ def align(rows: Sequence[SpanRow], calls: Iterable[Call], host_of: Callable[[int
     return moved
 
 
-class ClockBounds:
-    """Table ``clock_bounds``, with what the transaction in progress adds."""
+class Cells:
+    """Bounds of clocks by pairs of hosts and stretches of time, of a bounded number of pairs."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self) -> None:
         self._calls: list[Call] = []
         self._pairs: set[tuple[str, str]] = set()
 
@@ -199,11 +198,11 @@ class ClockBounds:
         self._pairs.clear()
 
     def add(self, calls: Iterable[Call]) -> None:
-        """Add calls; `write` has to follow in the same transaction."""
+        """Add calls."""
         self._calls.extend(calls)
 
-    def write(self, now_ns: int) -> None:
-        """Write the bounds of the added calls, measured now by the collector's clock."""
+    def take(self) -> dict[tuple[str, str, int], list[int]]:
+        """Return the bounds of the added calls, and begin anew: time and bound, low and high, and calls."""
         cells: dict[tuple[str, str, int], list[int]] = {}
         for call in self._calls:
             # By name, so that calls both ways bound the same difference, at times of the first one's clock.
@@ -225,4 +224,16 @@ class ClockBounds:
                 cell[2:4] = high
             cell[4] += 1
         self._calls.clear()
-        self._db.executemany(_ADD, [(*key, *cell, now_ns) for key, cell in cells.items()])
+        return cells
+
+
+class ClockBounds(Cells):
+    """Table ``clock_bounds``; after `add`, `write` has to follow in the same transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        super().__init__()
+        self._db = db
+
+    def write(self, now_ns: int) -> None:
+        """Write the bounds of the added calls, measured now by the collector's clock."""
+        self._db.executemany(_ADD, [(*key, *cell, now_ns) for key, cell in self.take().items()])

@@ -5,8 +5,7 @@ One idea: figures are sums, so those of many trees are added up first, and each 
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator, Sequence
 
 from ztrace.records import INT64_MAX
 from ztrace_collector.layout import RESOLUTIONS_S
@@ -34,29 +33,22 @@ _REPLACE = (
 _DELETE = "DELETE" + _OF_KEY
 
 
-class PathFigures:
-    """Table ``path_figures``, with its rows that belong to the transaction in progress."""
+class TreeSums:
+    """Figures of trees, added up."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._recent: Recent[_Key, PathSums] = Recent(SIZE)
-        #: Sums of the transaction's trees by minute, version and failure.
+    def __init__(self) -> None:
+        #: Sums by minute, version and failure.
         self._sums: dict[tuple[int, str, bool], VersionSums] = {}
 
-    def forget(self) -> None:
-        """Drop everything from memory after a rollback."""
-        self._recent.clear()
-        self._sums.clear()
-
     def open(self, minute: int, version: str, failed: bool) -> VersionSums:
-        """Return the sums to which trees are added; `write` has to follow in the same transaction."""
+        """Return the sums to which trees are added."""
         sums = self._sums.get((minute, version, failed))
         if sums is None:
             sums = self._sums[minute, version, failed] = {}
         return sums
 
     def add(self, counted: Counted, sign: int = 1) -> None:
-        """Add the figures of a tree, or take them back; `write` has to follow in the same transaction."""
+        """Add the figures of a tree, or take them back."""
         by_version = self.open(counted.minute, counted.version, counted.failed)
         for own_version, by_path in counted.sums.items():
             sums = by_version.setdefault(own_version, {})
@@ -66,18 +58,40 @@ class PathFigures:
                     found = sums[path] = PathSums()
                 found.add(each, sign)
 
+    def list_sums(self) -> Iterator[tuple[int, str, bool, str, int, PathSums]]:
+        """Yield minute, version, failure, version of the path's service, path, and sums."""
+        for (minute, version, failed), by_version in self._sums.items():
+            for own_version, by_path in by_version.items():
+                for path, sums in by_path.items():
+                    yield minute, version, failed, own_version, path, sums
+
+
+class PathFigures(TreeSums):
+    """Table ``path_figures``, with its rows that belong to the transaction in progress.
+
+    After `open` or `add`, `write` has to follow in the same transaction.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        super().__init__()
+        self._db = db
+        self._recent: Recent[_Key, PathSums] = Recent(SIZE)
+
+    def forget(self) -> None:
+        """Drop everything from memory after a rollback."""
+        self._recent.clear()
+        self._sums.clear()
+
     def write(self) -> None:
         """Write the rows of the added figures; those that count nothing any more are deleted."""
         rows: dict[_Key, PathSums] = {}
-        for (minute, version, failed), by_version in self._sums.items():
-            for resolution_s, (own_version, by_path) in product(RESOLUTIONS_S, by_version.items()):
-                bucket = minute * 60 // resolution_s
-                for path, sums in by_path.items():
-                    key = resolution_s, bucket, path, version, own_version, failed
-                    row = rows.get(key)
-                    if row is None:
-                        row = rows[key] = self._find(key)
-                    row.add(sums)
+        for minute, version, failed, own_version, path, sums in self.list_sums():
+            for resolution_s in RESOLUTIONS_S:
+                key = resolution_s, minute * 60 // resolution_s, path, version, own_version, failed
+                row = rows.get(key)
+                if row is None:
+                    row = rows[key] = self._find(key)
+                row.add(sums)
         self._sums.clear()
         kept = {key: row for key, row in rows.items() if not row.is_empty}
         self._db.executemany(_REPLACE, [(*key, *_as_columns(row)) for key, row in kept.items()])
@@ -132,7 +146,11 @@ def read_counted(text: str) -> Counted:
 
 
 def _as_columns(row: PathSums) -> tuple[int | str, ...]:
-    numbers: Sequence[int] = row.numbers
+    return *clamp(row.numbers), write_histogram(row.histogram)
+
+
+def clamp(numbers: Sequence[int]) -> Sequence[int]:
+    """Return numbers within the bounds of a stored one."""
     if max(numbers) > INT64_MAX or min(numbers) < -INT64_MAX:
-        numbers = [max(-INT64_MAX, min(INT64_MAX, number)) for number in numbers]
-    return *numbers, write_histogram(row.histogram)
+        return [max(-INT64_MAX, min(INT64_MAX, number)) for number in numbers]
+    return numbers

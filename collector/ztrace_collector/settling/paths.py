@@ -6,6 +6,7 @@ at most half of the room that others leave, so one that makes up names leaves ro
 """
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections import Counter
 
 #: Parent of the roots' paths; method of the paths that others share.
@@ -19,32 +20,17 @@ MAX_PATHS = 200_000
 SIZE = 100_000
 
 
-class Paths:
-    """Ids of paths by (path of the parent, method); looking up a missing one inserts its row."""
+class PathRules(ABC):
+    """Ids of paths by (path of the parent, method), and the bounds of a store's paths."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self) -> None:
         self._ids: dict[tuple[int, int], int] = {}
-        #: Root and depth of each path.
-        self._places: dict[int, tuple[int, int]] = {}
         #: Numbers of paths by the service of their method: below each root, and of all; None to count them.
         self._counts: dict[int, Counter[str]] = {}
         self._whole: Counter[str] | None = None
 
-    def forget(self) -> None:
-        """Drop everything from memory, after a rollback or to bound it."""
-        self._ids.clear()
-        self._places.clear()
-        self._counts.clear()
-        self._whole = None
-
-    def trim(self) -> None:
-        """Bound the memory between transactions."""
-        if len(self._ids) > SIZE:
-            self.forget()
-
     def find(self, parent: int, method: int) -> int:
-        """Return the id of a path; its row is inserted if it is new."""
+        """Return the id of a path; it is stored if it is new."""
         path = self._ids.get((parent, method))
         if path is None:
             path = self._ids[parent, method] = self._find(parent, method)
@@ -70,17 +56,68 @@ class Paths:
         """Return whether a root may have one more path, and count it."""
         counts, whole = self._counts.get(root), self._whole
         if counts is None:
-            counts = self._counts[root] = self._count("WHERE root = ?", root)
+            counts = self._counts[root] = self._count(root)
         if whole is None:
-            whole = self._whole = self._count("")
-        (service,) = self._db.execute("SELECT service FROM methods WHERE id = ?", (method,)).fetchone()
+            whole = self._whole = self._count(None)
+        service = self._service(method)
         if not (_has_room(counts, service, MAX_OF_ROOT) and _has_room(whole, service, MAX_PATHS)):
             return False
         counts[service] += 1
         whole[service] += 1
         return True
 
-    def _count(self, which: str, *values: int) -> Counter[str]:
+    @abstractmethod
+    def _count(self, root: int | None) -> Counter[str]:
+        """Return the numbers of paths below a root, or of all, by the service of their method."""
+
+    @abstractmethod
+    def _recurring(self, path: int, method: int) -> int | None:
+        """Return the path at or above a path whose method is this one, None if there is none."""
+
+    @abstractmethod
+    def _select(self, parent: int, method: int) -> int | None:
+        """Return the id of a stored path, None if it is new."""
+
+    @abstractmethod
+    def _insert(self, parent: int, method: int, root: int | None, depth: int) -> int:
+        """Store a path, by its root and depth; a root's path is its own root."""
+
+    @abstractmethod
+    def _place(self, path: int) -> tuple[int, int]:
+        """Return root and depth of a path."""
+
+    @abstractmethod
+    def _method(self, path: int) -> int:
+        """Return the method of a path."""
+
+    @abstractmethod
+    def _service(self, method: int) -> str:
+        """Return the service of a method."""
+
+
+class Paths(PathRules):
+    """Paths of a file; looking up a missing one inserts its row."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        super().__init__()
+        self._db = db
+        #: Root and depth of each path.
+        self._places: dict[int, tuple[int, int]] = {}
+
+    def forget(self) -> None:
+        """Drop everything from memory, after a rollback or to bound it."""
+        self._ids.clear()
+        self._places.clear()
+        self._counts.clear()
+        self._whole = None
+
+    def trim(self) -> None:
+        """Bound the memory between transactions."""
+        if len(self._ids) > SIZE:
+            self.forget()
+
+    def _count(self, root: int | None) -> Counter[str]:
+        which, values = ("", ()) if root is None else ("WHERE root = ?", (root,))
         query = (
             f"SELECT service, count(*) FROM paths JOIN methods ON methods.id = method {which}"
             " GROUP BY service"
@@ -88,7 +125,6 @@ class Paths:
         return Counter(dict(self._db.execute(query, values).fetchall()))
 
     def _recurring(self, path: int, method: int) -> int | None:
-        """Return the path at or above a path whose method is this one, None if there is none."""
         while path != ABOVE_ROOTS:
             above, found = self._db.execute(
                 "SELECT parent, method FROM paths WHERE id = ?", (path,)
@@ -123,6 +159,9 @@ class Paths:
 
     def _method(self, path: int) -> int:
         return int(self._db.execute("SELECT method FROM paths WHERE id = ?", (path,)).fetchone()[0])
+
+    def _service(self, method: int) -> str:
+        return str(self._db.execute("SELECT service FROM methods WHERE id = ?", (method,)).fetchone()[0])
 
 
 def _has_room(counts: Counter[str], service: str, most: int) -> bool:

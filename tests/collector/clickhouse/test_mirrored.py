@@ -16,15 +16,19 @@ from ztrace_collector.storing.store import Store
 
 #: Tables that ClickHouse makes of the spans by itself.
 OF_SPANS = {"spans", "traces", "methods", "method_figures"}
-#: Tables that only the collector needs, for what it does with its own file.
+#: Tables that only the collector needs, for what it does with its own file, and those that are settled from
+#: the spans of all files.
 OF_THE_FILE = {
     "adopted_spans",
     "arrivals",
     "changes",
+    "clock_bounds",
     "collector_time",
     "destination_refusals",
     "destinations",
     "expired_traces",
+    "path_figures",
+    "paths",
     "profile_answers",
     "profile_requests",
     "retired_figures",
@@ -32,6 +36,7 @@ OF_THE_FILE = {
     "sealing_dictionaries",
     "sent_unfinished_spans",
     "settled",
+    "settling",
     "shipping",
     "thinned_traces",
     "versions",

@@ -184,7 +184,7 @@ def test_collectors_that_are_behind_are_waited_for(mall: Mall) -> None:
     send_alike(mall)
     for silent_h, thinned in ((23, 0), (25, 1)):
         mall.query("TRUNCATE TABLE journals")
-        mall.query(f"INSERT INTO journals VALUES ('behind', 0, now() - toIntervalHour({silent_h}))")
+        mall.query(f"INSERT INTO journals VALUES ('behind', 0, now() - toIntervalHour({silent_h}), 0)")
         mall.thin()
         assert mall.query("SELECT count() FROM thinned_days FINAL") == f"{thinned}\n"
 

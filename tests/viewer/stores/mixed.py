@@ -124,5 +124,5 @@ def fill(path: Path) -> Path:
         opened.store([make_samples(place).message(90 + place) for place in range(2)])
     # These spans are not counted by path.
     late_ns = NOON + 4 * MINUTE
-    store(path, checkout(trace_id(2_000, late_ns), late_ns), at_ns=late_ns)
+    store(path, checkout(trace_id(2_000, late_ns), late_ns), at_ns=NOON + HOUR)
     return path

@@ -106,7 +106,19 @@ def ask_both(sources: tuple[Path, str], run: Run, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     "question",
-    ["slow", "slow --errors", "errors", "errors --since 2026-01-31T12:01", "stats", "status", "find"],
+    [
+        "slow",
+        "slow --errors",
+        "errors",
+        "errors --since 2026-01-31T12:01",
+        "stats",
+        "status",
+        "find",
+        "profile",
+        "profile --errors",
+        "map",
+        "diff --before 2026-01-31T12:00..2026-01-31T12:01 --after 2026-01-31T12:01..2026-01-31T12:03",
+    ],
 )
 def test_lists_are_those_of_one_collector(ask_both: Ask, question: str) -> None:
     """Trees, groups, figures and accounts of two collectors are those of one that has both parts."""

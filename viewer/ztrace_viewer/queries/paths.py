@@ -75,6 +75,10 @@ class Paths:
             path = self._paths[path].parent
         return steps[::-1]
 
+    def names(self, path: int) -> list[tuple[str, str, str]]:
+        """Return service, name and kind of the steps of a path, by which paths are ordered."""
+        return [(step["service"], step["name"], step["kind"]) for step in self.steps(path)]
+
     def find_leading_to(self, service: str, roots: Collection[int]) -> set[int]:
         """Return the paths below some roots whose last step is of a service."""
         own = {method.id for method in self._methods.values() if method.service == service}

@@ -5,7 +5,7 @@ work, are read for the paths that are shown alone.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ztrace_collector.layout import LATE, LEFT_OUT, MINUTE_NS, RESOLUTIONS_S
 from ztrace_collector.tables.histogram import quantile
@@ -14,6 +14,7 @@ from ztrace_viewer.queries.figures import split_range
 from ztrace_viewer.queries.paths import Paths, bound_time
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stacks import MAX_STACKS, read_method_stacks, read_run_shares
+from ztrace_viewer.queries.stores.answers import PathRank
 from ztrace_viewer.queries.stores.conditions import ALL_TREES, TreeKind
 from ztrace_viewer.queries.stores.store import Store
 
@@ -59,8 +60,7 @@ def read_profile(
         present = {
             path: rank for path, rank in present.items() if paths.last(path)["service"] == selection.service
         }
-    shown = sorted(present, key=lambda path: (-present[path].critical_ns, path))
-    shown = shown[:limit]
+    shown = _choose_shown(paths, present, limit)
     tops = {paths.root(path) for path in present}
     sums, histograms = store.path_figures(ranges, {*shown, *tops}, trees)
     # Trees are of no version of a service below the root.
@@ -107,6 +107,16 @@ def read_profile(
         "paths": documents,
         "uncounted": _read_uncounted(store, paths, present, selection, now_ns) if with_uncounted else [],
     }
+
+
+def _choose_shown(paths: Paths, ranks: Mapping[int, PathRank], limit: int | None) -> list[int]:
+    """Return the paths with the most critical time, those with the same by their names."""
+    shown = sorted(ranks, key=lambda path: -ranks[path].critical_ns)
+    if limit is not None and limit < len(shown):
+        least_ns = ranks[shown[limit - 1]].critical_ns if limit else 0
+        shown = [path for path in shown if ranks[path].critical_ns >= least_ns]
+    shown.sort(key=lambda path: (-ranks[path].critical_ns, paths.names(path)))
+    return shown[:limit]
 
 
 def _read_uncounted(

@@ -6,7 +6,7 @@ apart here, as they are in the journals.
 
 from ztrace.records import ABANDONED
 from ztrace_collector.clickhouse.thinning import THINNED
-from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS, SETTLED, SILENT_AFTER_NS, STORED_SPANS
+from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS, SETTLED, SILENT_AFTER_NS
 from ztrace_viewer.queries.stores.answers import (
     DestinationRow,
     LossRow,
@@ -35,8 +35,9 @@ class Accounts(Figures):
         """Return what is stored, and the bytes that it takes."""
         # What a collector has deleted from its file is still here, and counts.
         ((spans, traces, size, thinned, thinned_traces),) = self.reader.query(
-            "SELECT (SELECT count() FROM spans), (SELECT count() FROM (SELECT trace_id FROM traces"
-            " GROUP BY trace_id SETTINGS optimize_aggregation_in_order = 1)),"
+            "SELECT (SELECT count() FROM spans) - (SELECT count() FROM duplicates),"
+            " (SELECT count() FROM (SELECT trace_id FROM traces GROUP BY trace_id"
+            " SETTINGS optimize_aggregation_in_order = 1)),"
             " (SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()),"
             " sum(span_count), sum(trace_count)"
             f" FROM thinned_days FINAL WHERE state = '{THINNED}'"
@@ -50,14 +51,24 @@ class Accounts(Figures):
         return Sizes(totals, size, 0, self.unsettled())
 
     def settling(self, name: str) -> int:
-        """Return the sum of a value of the journals' tables ``settling``."""
+        """Return a value of the table ``settling``, 0 without one."""
+        if name == SETTLED:
+            return self._count_blocks("<=")
         query = "SELECT sum(value) FROM settling FINAL WHERE name = {name:String}"
         return int(self.reader.query(query, {"name": name})[0][0])
 
     def unsettled(self) -> int:
         """Return the number of spans that have arrived since the last one up to which all are counted."""
-        query = f"SELECT sum(value) FROM totals FINAL WHERE name IN {STORED_SPANS}"
-        return max(0, int(self.reader.query(query)[0][0]) - self.settling(SETTLED))
+        return self._count_blocks(">")
+
+    def _count_blocks(self, comparison: str) -> int:
+        """Return the number of spans that arrived before or after the time up to which all are counted."""
+        query = (
+            "SELECT sum(b.span_count) FROM blocks AS b INNER JOIN"
+            " (SELECT journal, max(settled) AS settled FROM journals GROUP BY journal) AS j"
+            f" ON j.journal = b.journal WHERE b.arrived {comparison} j.settled"
+        )
+        return int(self.reader.query(query)[0][0])
 
     def losses(self, begin_ns: int, end_ns: int) -> list[LossRow]:
         """Return the losses that touch a stretch of time."""

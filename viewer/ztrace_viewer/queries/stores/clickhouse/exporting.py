@@ -86,7 +86,7 @@ class Exporting(Samples):
         )
         if wanted.unfinished and not wanted.errors:
             query += (
-                " UNION ALL SELECT trace_id, toUInt64(0) AS span_count, open_ns AS began_ns"
+                " UNION ALL SELECT trace_id, toInt64(0) AS span_count, open_ns AS began_ns"
                 f" FROM ({_OPENED}{own} GROUP BY trace_id) WHERE {' AND '.join(opened)}"
                 " AND trace_id NOT IN (SELECT trace_id FROM traces WHERE trace_id IN"
                 " (SELECT trace_id FROM unfinished_spans FINAL))"

@@ -1,7 +1,8 @@
 """Figures by call path in ClickHouse.
 
-One idea: each journal numbers its paths by itself. Paths with the same methods from the root on are one here,
-and their figures are added up.
+One idea: they are counted from the trees of all journals by one process, so a path has one id and one sum.
+Trees that are recounted leave rows that add up to nothing. Ids are hashes; answers number paths from the root
+down, as counting expects.
 """
 
 from collections import Counter
@@ -14,6 +15,8 @@ from ztrace_viewer.queries.stores.clickhouse.reading import Reader, write_number
 from ztrace_viewer.queries.stores.conditions import ALL_TREES, Ranges, TreeKind
 
 _SUMS = PathFigures._fields[1:]
+#: Condition on a group, that it counts something.
+_COUNTS = "sum(f.calls) > 0 OR sum(f.critical_ns) > 0"
 
 
 class Paths(Accounts):
@@ -21,70 +24,76 @@ class Paths(Accounts):
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
-        #: Paths by number, and their numbers by journal and the journal's own number.
-        self._paths: dict[int, PathKey] = {}
-        self._numbers: dict[tuple[str, int], int] = {}
+        self._paths: list[PathKey] = []
+        #: Numbers by id, and ids by number.
+        self._numbers, self._ids = {0: 0}, [0]
 
     def paths(self) -> list[PathKey]:
         """Return every path, each behind the path above."""
-        self._read_paths()
-        return [*self._paths.values()]
+        if not self._paths:
+            rows = self.reader.rows(PathKey, "FROM paths FINAL ORDER BY depth, id")
+            self._ids += [row.id for row in rows]
+            self._numbers |= {id_: number for number, id_ in enumerate(self._ids)}
+            self._paths = [
+                PathKey(self._numbers[row.id], self._numbers[row.parent], row.method, self._numbers[row.root])
+                for row in rows
+            ]
+        return self._paths
 
-    def _read_paths(self) -> None:
-        if self._paths:
-            return
-        known: dict[tuple[int, int], int] = {}
-        # A journal's path has a higher number than the one above.
-        rows = self.reader.query("SELECT journal, id, parent, method FROM paths FINAL ORDER BY id, journal")
-        for journal, own, above, method in rows:
-            parent = self._numbers.get((journal, above), 0)
-            if above and not parent:
-                continue  # The block with the path above has not arrived.
-            number = known.setdefault((parent, method), len(known) + 1)
-            self._numbers[journal, own] = number
-            root = self._paths[parent].root if parent else number
-            self._paths[number] = PathKey(number, parent, method, root)
+    def _among(self, paths: Collection[int]) -> str:
+        """Return a further condition, that the path is one of some."""
+        self.paths()
+        known = [self._ids[path] for path in paths if path < len(self._ids)]
+        return f" AND path IN {write_numbers(known)}"
+
+    def _number_paths(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Yield rows with the number of the path, which is behind the sign, in place of its id."""
+        self.paths()
+        for sign, id_, *row in rows:
+            number = self._numbers.get(id_)
+            if number is not None:  # Stored after the paths were read.
+                yield (sign, number, *row)
 
     def path_edges(self, resolution_s: int) -> tuple[int, int] | None:
         """Return the first and the last bucket that has figures by path."""
         rows = self.reader.query(
-            "SELECT min(bucket), max(bucket) FROM path_figures FINAL"
-            f" WHERE resolution_s = {resolution_s} HAVING count() > 0"
+            "SELECT min(bucket), max(bucket) FROM (SELECT f.bucket AS bucket FROM path_figures AS f"
+            f" WHERE resolution_s = {resolution_s} GROUP BY bucket HAVING {_COUNTS}) HAVING count() > 0"
         )
         return (int(rows[0][0]), int(rows[0][1])) if rows else None
 
     def path_ranks(self, ranges: Ranges, kind: TreeKind) -> list[PathRank]:
         """Return the ranks of every path over ranges of buckets."""
-        rows = self._read_sums(PathRank._fields[1:], ranges, kind)
-        return [PathRank(path, *sums) for path, sums in _add_up(rows).items()]
+        return [
+            PathRank(path, *sums) for path, sums in self._read_sums(("critical_ns", "calls"), ranges, kind)
+        ]
 
     def path_sums(self, ranges: Ranges) -> list[PathFigures]:
         """Return the sums of every path over ranges of buckets."""
-        rows = self._read_sums(_SUMS, ranges, ALL_TREES)
-        return [PathFigures(path, *sums) for path, sums in _add_up(rows).items()]
+        return [PathFigures(path, *sums) for path, sums in self._read_sums(_SUMS, ranges, ALL_TREES)]
 
     def _read_sums(
         self, columns: Sequence[str], ranges: Ranges, kind: TreeKind
-    ) -> Iterator[tuple[int, int, list[int]]]:
-        """Yield sign, path and sums of each range, of each journal by itself."""
+    ) -> list[tuple[int, list[int]]]:
+        """Return the sums of every path over ranges of buckets."""
         summed = ", ".join(f"sum(f.{column})" for column in columns)
-        for sign, journal, path, *sums in self._read_groups(f"journal, path, {summed}", ranges, kind):
-            number = self._numbers.get((journal, path))
-            if number is not None:
-                yield sign, number, sums
+        found: dict[int, list[int]] = {}
+        for sign, path, *sums in self._number_paths(self._read_groups(f"path, {summed}", ranges, kind)):
+            before = found.get(path) or [0] * len(columns)
+            found[path] = [one + sign * more for one, more in zip(before, sums, strict=True)]
+        return [*found.items()]
 
     def _read_groups(
-        self, columns: str, ranges: Ranges, kind: TreeKind, more: str = "", by: str = "journal, path"
+        self, columns: str, ranges: Ranges, kind: TreeKind, more: str = "", by: str = "path"
     ) -> Iterator[tuple[Any, ...]]:
         """Yield groups of the figures in each range, each behind the range's sign."""
-        self._read_paths()
         of_version = "" if kind.version is None else f" AND {kind.column} = {{version:String}}"
         of_kind = f"{' AND failed = 1' if kind.failed else ''}{of_version}{more}"
         values = {} if kind.version is None else {"version": kind.version}
         for sign, resolution_s, begin, end in ranges:
             rows = self.reader.query(
-                f"SELECT {columns} FROM path_figures AS f FINAL WHERE resolution_s = {resolution_s}"
-                f" AND bucket >= {begin} AND bucket < {end}{of_kind} GROUP BY {by}",
+                f"SELECT {columns} FROM path_figures AS f WHERE resolution_s = {resolution_s}"
+                f" AND bucket >= {begin} AND bucket < {end}{of_kind} GROUP BY {by} HAVING {_COUNTS}",
                 values,
             )
             for row in rows:
@@ -94,67 +103,45 @@ class Paths(Accounts):
         self, ranges: Ranges, paths: Collection[int], kind: TreeKind
     ) -> tuple[dict[int, PathFigures], dict[int, Counter[int]]]:
         """Return the sums and the histograms of some paths over ranges of buckets."""
-        wanted = {*paths}
         summed = ", ".join(f"sum(f.{column})" for column in _SUMS)
-        histogram = "sumMap(JSONExtract(f.histogram, 'Map(String, UInt64)'))"
-        sums: list[tuple[int, int, list[int]]] = []
+        sums = {path: [0] * len(_SUMS) for path in paths}
         found: dict[int, Counter[int]] = {path: Counter() for path in paths}
-        rows = self._read_groups(f"journal, path, {summed}, {histogram}", ranges, kind, self._among(wanted))
-        for sign, journal, own, *numbers, counts in rows:
-            path = self._numbers.get((journal, own))
-            if path in wanted:
-                sums.append((sign, path, numbers))
-                for bucket, count in counts.items():
-                    found[path][int(bucket)] += sign * count
-        added = _add_up(sums)
-        none = [0] * len(_SUMS)
+        columns = f"path, {summed}, sumMap(f.histogram)"
+        for sign, path, *numbers, counts in self._number_paths(
+            self._read_groups(columns, ranges, kind, self._among(paths))
+        ):
+            sums[path] = [one + sign * more for one, more in zip(sums[path], numbers, strict=True)]
+            for bucket, count in counts.items():
+                found[path][bucket] += sign * count
         return (
-            {path: PathFigures(path, *added.get(path, none)) for path in paths},
+            {path: PathFigures(path, *each) for path, each in sums.items()},
             {path: +histogram for path, histogram in found.items()},
         )
-
-    def _among(self, paths: Collection[int]) -> str:
-        """Return a condition that holds for some paths, and for some others of other journals."""
-        self._read_paths()
-        return f" AND path IN {write_numbers({own for (_, own), at in self._numbers.items() if at in paths})}"
 
     def path_versions(
         self, ranges: Ranges, paths: Collection[int], kind: TreeKind
     ) -> Iterator[tuple[int, VersionRow]]:
         """Return the versions with calls of some paths in each range of buckets, with the range's sign."""
-        columns = f"journal, path, toString(f.{kind.column}), min(f.bucket) * resolution_s, sum(f.calls)"
-        by = f"journal, path, f.{kind.column}, resolution_s"
-        for sign, journal, own, *row in self._read_groups(columns, ranges, kind, self._among({*paths}), by):
-            if self._numbers.get((journal, own)) in paths:
-                yield sign, VersionRow._make(row)
+        columns = f"toString(f.{kind.column}), min(f.bucket) * any(f.resolution_s), sum(f.calls)"
+        by = f"f.{kind.column}"
+        for sign, *row in self._read_groups(columns, ranges, kind, self._among(paths), by):
+            yield sign, VersionRow._make(row)
 
     def path_units(self, resolution_s: int, first: int, end: int, version: str | None) -> Iterator[PathUnit]:
-        """Return the sums of paths in each bucket, of each journal by itself, of a version or of all."""
+        """Return the sums of paths in each bucket from the first to below the end, of a version or of all."""
         columns = ", ".join(f"sum(f.{column})" for column in PathUnit._fields[2:])
         ranges, kind = [(1, resolution_s, first, end)], TreeKind(version=version)
-        by = "bucket, journal, path"
-        for _, unit, journal, own, *sums in self._read_groups(f"{by}, {columns}", ranges, kind, by=by):
-            path = self._numbers.get((journal, own))
-            if path is not None:
-                yield PathUnit(unit, path, *sums)
+        rows = self._read_groups(f"path, bucket, {columns}", ranges, kind, by="bucket, path")
+        for _, path, unit, *sums in self._number_paths(rows):
+            yield PathUnit(unit, path, *sums)
 
     def root_versions(self, resolution_s: int, first: int, end: int, roots: Collection[int]) -> list[str]:
         """Return the versions that have trees of some roots in such buckets, by their first bucket."""
-        columns, by = "journal, path, toString(f.version), min(f.bucket)", "journal, path, f.version"
-        more = f"{self._among(roots)} AND root_calls > 0"
-        found: dict[str, int] = {}
-        for _, journal, own, version, bucket in self._read_groups(
-            columns, [(1, resolution_s, first, end)], ALL_TREES, more, by
-        ):
-            if self._numbers.get((journal, own)) in roots:
-                found[version] = min(bucket, found.get(version, bucket))
-        return sorted(found, key=lambda version: (found[version], version))
-
-
-def _add_up(rows: Iterable[tuple[int, int, list[int]]]) -> dict[int, list[int]]:
-    """Return the sums by path of rows with sign, path and numbers."""
-    sums: dict[int, list[int]] = {}
-    for sign, path, numbers in rows:
-        before = sums.get(path) or [0] * len(numbers)
-        sums[path] = [one + sign * more for one, more in zip(before, numbers, strict=True)]
-    return sums
+        rows = self.reader.query(
+            "SELECT version FROM (SELECT toString(f.version) AS version, f.bucket AS bucket"
+            f" FROM path_figures AS f WHERE resolution_s = {resolution_s} AND bucket >= {first}"
+            f" AND bucket < {end}{self._among(roots)} GROUP BY f.version, f.bucket"
+            " HAVING sum(f.root_calls) > 0)"
+            " GROUP BY version ORDER BY min(bucket), version"
+        )
+        return [version for (version,) in rows]

@@ -213,16 +213,15 @@ class Trees(Names):
     def clock_cells(self, host: str, other: str, cell: int, most: int) -> Iterator[Cell]:
         """Yield the bounds of two hosts' clocks nearest to a time: so many up to it, and so many after."""
         for comparison, order in (("<=", "DESC"), (">", "ASC")):
-            # Journals may have bounds of the same cell; the tightest count.
             yield from self.reader.rows(
                 Cell,
-                "FROM clock_bounds FINAL WHERE host = {host:String} AND other_host = {other:String}"
+                "FROM clock_bounds WHERE host = {host:String} AND other_host = {other:String}"
                 f" AND cell {comparison} {cell} GROUP BY cell ORDER BY cell {order} LIMIT {most}",
                 {"host": host, "other": other},
-                low_at_ns="argMax(low_at_ns, low_ns)",
-                low_ns="max(low_ns)",
-                high_at_ns="argMin(high_at_ns, high_ns)",
-                high_ns="min(high_ns)",
+                low_at_ns="max(low).2",
+                low_ns="max(low).1",
+                high_at_ns="min(high).2",
+                high_ns="min(high).1",
                 calls="sum(calls)",
             )
 
@@ -255,8 +254,20 @@ def write_spans(condition: str, more: str = "") -> str:
         more: further conditions on the columns of ``spans``.
     """
     return (
-        f"FROM (SELECT * FROM spans WHERE {condition}{more}) AS s LEFT ANY JOIN"
+        f"FROM (SELECT * FROM spans WHERE {condition}{more}{but_duplicates(condition)}) AS s LEFT ANY JOIN"
         " (SELECT trace_id, span_id, instance, parent_id, 1 AS found FROM adopted_spans FINAL"
         f" WHERE {condition}) AS a"
         " ON a.trace_id = s.trace_id AND a.span_id = s.span_id AND a.instance = s.instance"
+    )
+
+
+def but_duplicates(condition: str) -> str:
+    """Return a further condition on spans, that they are not another journal's as well.
+
+    Args:
+        condition: on the trace id alone.
+    """
+    return (
+        " AND (trace_id, span_id, instance, journal) NOT IN"
+        f" (SELECT trace_id, span_id, instance, journal FROM duplicates WHERE {condition})"
     )

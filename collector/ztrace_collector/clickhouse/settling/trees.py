@@ -1,0 +1,124 @@
+"""Rows of whole trees in ClickHouse, as far as they are to be counted.
+
+One idea: of each journal, the spans count that arrived by a time up to which all of its spans are there. So
+what a tree was counted from can be read again, as long as nobody deletes spans.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ztrace.records import UNFINISHED
+from ztrace_collector.settling.counting import SpanRow
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+_NO_PARENT = bytes(8)
+_SETTLED = (
+    "SELECT trace_id, upto, span_count, figures FROM settled WHERE {} ORDER BY trace_id, revision DESC"
+    " LIMIT 1 BY trace_id"
+)
+_SPANS = (
+    "SELECT s.span_id, s.parent_id, s.method, s.instance, s.start_ns, s.start_ns + s.duration_ns,"
+    " s.duration_ns, s.self_ns, s.status, s.cpu_ns, s.lane, s.trace_id, s.journal,"
+    " toUnixTimestamp64Milli(s.arrived) FROM spans AS s WHERE {}"
+)
+_OPEN = (
+    "SELECT u.trace_id, u.span_id, u.parent_id, u.method, u.instance, min(u.start_ns),"
+    " max(greatest(u.start_ns, u.seen_ns)) FROM unfinished_spans AS u FINAL WHERE {}"
+    " GROUP BY u.trace_id, u.span_id, u.parent_id, u.method, u.instance"
+)
+_ADOPTED = "SELECT trace_id, span_id, instance, parent_id FROM adopted_spans FINAL WHERE {}"
+
+
+class Settled(NamedTuple):
+    """Row of ``settled``.
+
+    Attributes:
+        upto: arrival of the last span that is counted, in milliseconds, by journal.
+        span_count: number of rows that were counted.
+        figures: the figures as JSON if they are not those of the rows; or `LATE` or `LEFT_OUT`.
+    """
+
+    upto: Mapping[str, int]
+    span_count: int
+    figures: str
+
+
+class StoredSpan(NamedTuple):
+    """A span, and how it came."""
+
+    row: SpanRow
+    journal: str
+    arrived_ms: int
+
+
+class Tree(NamedTuple):
+    """Rows of a tree.
+
+    Attributes:
+        spans: the spans that have ended, of all journals.
+        opened: those that have not.
+        parents: present parents of spans that got another one after they were sent, by span and process.
+    """
+
+    spans: list[StoredSpan]
+    opened: list[SpanRow]
+    parents: dict[tuple[bytes, int], bytes]
+
+
+def write_ids(ids: Iterable[bytes]) -> str:
+    """Return a condition on the trace ids."""
+    among = ", ".join([f"unhex('{each.hex()}')" for each in ids])
+    return f"trace_id IN ({among})"
+
+
+def read_settled(client: "Client", trace_ids: Collection[bytes]) -> dict[bytes, Settled]:
+    """Return what is counted of trees."""
+    rows = client.query(_SETTLED.format(write_ids(trace_ids))).result_rows
+    return {trace_id: Settled(*fields) for trace_id, *fields in rows}
+
+
+def read_trees(
+    client: "Client",
+    trace_ids: Collection[bytes],
+    seen: Mapping[str, int],
+    settled: Mapping[bytes, Settled],
+) -> dict[bytes, Tree]:
+    """Return the rows of trees.
+
+    Args:
+        client: the connection.
+        trace_ids: the trees.
+        seen: time up to which spans count, by journal.
+        settled: what is counted of the trees, which another process may have counted further.
+    """
+    condition = write_ids(trace_ids)
+    trees = {trace_id: Tree([], [], {}) for trace_id in trace_ids}
+    for *fields, trace_id, journal, arrived_ms in _query(client, _SPANS, condition):
+        before = settled.get(trace_id)
+        if arrived_ms <= seen.get(journal, 0) or (before and arrived_ms <= before.upto.get(journal, 0)):
+            trees[trace_id].spans.append(StoredSpan(_make_row(fields, trace_id), journal, arrived_ms))
+    ended = defaultdict[bytes, set[tuple[bytes, int]]](set)
+    for trace_id, *fields, end_ns in _query(client, _OPEN, condition):
+        row = _make_row([*fields, end_ns, None, None, UNFINISHED, None, None], trace_id)
+        # A journal takes a row back once it has the span, which may have gone to another one.
+        if trace_id not in ended:
+            ended[trace_id] |= {(each.row.span_id, each.row.instance) for each in trees[trace_id].spans}
+        if (row.span_id, row.instance) not in ended[trace_id]:
+            trees[trace_id].opened.append(row)
+    for trace_id, span_id, instance, parent_id in _query(client, _ADOPTED, condition):
+        trees[trace_id].parents[span_id, instance] = parent_id
+    return trees
+
+
+def _query(client: "Client", query: str, condition: str) -> Sequence[Any]:
+    rows: Sequence[Any] = client.query(query.format(condition)).result_rows
+    return rows
+
+
+def _make_row(fields: list[Any], trace_id: bytes) -> SpanRow:
+    if fields[1] == _NO_PARENT:
+        fields[1] = None
+    return SpanRow._make((*fields, 0, trace_id))
