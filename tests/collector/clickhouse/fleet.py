@@ -16,7 +16,7 @@ from typing import Any
 from tests.collector.messages import rows
 from tests.collector.otlp.sending_on import Running, sending_on
 
-#: Publisher that makes a number of spans, prints its incarnation and waits for a line before it ends.
+#: Publisher that makes a number of spans, prints its incarnation and ends with its standard input.
 _PROGRAM = """
 import sys, time
 import ztrace
@@ -90,9 +90,12 @@ class Fleet:
         """End the publishers; return what each has said, by incarnation."""
         said = {}
         for program in self._programs:
-            assert program.stdout is not None
-            incarnation = program.stdout.readline().strip()
-            _, said[incarnation] = program.communicate("\n", timeout=LONG_S)
+            assert program.stdin is not None
+            program.stdin.close()
+            program.stdin = None
+        for program in self._programs:
+            incarnation, errors = program.communicate(timeout=LONG_S)
+            said[incarnation.strip()] = errors
             assert program.returncode == 0
         return said
 
