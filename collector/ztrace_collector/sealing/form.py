@@ -43,6 +43,8 @@ _LEVEL = 4
 #: Bytes of a span id.
 _ID_BYTES = 8
 _pack = msgpack.Packer(autoreset=True).pack
+#: Errors of damaged data.
+_WRONG = (ValueError, TypeError, LookupError, msgpack.UnpackException)
 
 
 class Compressor:
@@ -87,23 +89,43 @@ def pack(rows: Sequence[tuple[Any, ...]]) -> tuple[bytes, bytes]:
     return _pack([start_ns, *columns]), b"".join(span_ids)
 
 
-def unpack(data: bytes, dictionary: bytes, first: int) -> list[Sequence[Any]]:
-    """Return the columns of a trace's spans, in the order of `Row`.
+def decompress(data: bytes, dictionary: bytes) -> tuple[bytes, bytes]:
+    """Return what `pack` returned: the packed columns of a sealed trace, and the ids of its spans.
 
     Args:
         data: what a `Compressor` returned, with the ids behind.
         dictionary: that of the compressor.
+
+    Raises:
+        SealDamaged: the data are damaged.
+    """
+    stream = zlib.decompressobj(_WINDOW_BITS, dictionary)
+    try:
+        packed = stream.decompress(data)
+    except (zlib.error, TypeError) as error:
+        raise SealDamaged(str(error)) from error
+    if not stream.eof:
+        raise SealDamaged("it ends too early")
+    return packed, stream.unused_data
+
+
+def unpack(data: bytes, dictionary: bytes, first: int) -> list[Sequence[Any]]:
+    """Return the columns of a trace's spans, in the order of `Row`.
+
+    Args:
+        data: as for `decompress`.
+        dictionary: likewise.
         first: id of the first span.
 
     Raises:
         SealDamaged: the data are damaged.
     """
+    packed, joined = decompress(data, dictionary)
     try:
-        stream = zlib.decompressobj(_WINDOW_BITS, dictionary)
-        start_ns, ids, parents, *columns = msgpack.unpackb(stream.decompress(data))
-        joined, count = stream.unused_data, len(ids)
-        if not stream.eof or len(joined) != count * _ID_BYTES:
-            raise ValueError("it ends too early")
+        start_ns, ids, parents, *columns = msgpack.unpackb(packed)
+        count = len(ids)
+        if len(joined) != count * _ID_BYTES:
+            raise SealDamaged("ids are missing")
         span_ids = [joined[at : at + _ID_BYTES] for at in range(0, len(joined), _ID_BYTES)]
         methods, instances, starts_ns, *others = [
             each if type(each) is list else [each] * count for each in columns
@@ -117,18 +139,32 @@ def unpack(data: bytes, dictionary: bytes, first: int) -> list[Sequence[Any]]:
             [start_ns + each for each in starts_ns],
             *others,
         ]
-        if [len(each) for each in found] != [count] * len(Row._fields):
-            raise ValueError("columns are missing")
-    except (ValueError, TypeError, LookupError, zlib.error, msgpack.UnpackException) as error:
+    except _WRONG as error:
         raise SealDamaged(str(error)) from error
+    if [len(each) for each in found] != [count] * len(Row._fields):
+        raise SealDamaged("columns are missing")
     return found
 
 
-def read_instances(data: bytes, dictionary: bytes) -> Sequence[int]:
-    """Return the instance of each span of a sealed trace.
+class Peeked(NamedTuple):
+    """Some columns of a sealed trace; a column with one value throughout may have it once."""
+
+    methods: Sequence[int]
+    instances: Sequence[int]
+    durations_ns: Sequence[int | None]
+    statuses: Sequence[int]
+
+
+def peek(packed: bytes) -> Peeked:
+    """Return some columns of what `pack` returned.
 
     Raises:
         SealDamaged: the data are damaged.
     """
-    instances: Sequence[int] = unpack(data, dictionary, 0)[Row._fields.index("instance")]
-    return instances
+    try:
+        _, _, _, methods, instances, _, durations_ns, _, _, _, statuses, *_ = msgpack.unpackb(packed)
+        return Peeked(
+            *[each if type(each) is list else [each] for each in (methods, instances, durations_ns, statuses)]
+        )
+    except _WRONG as error:
+        raise SealDamaged(str(error)) from error

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from ztrace_collector.layout import LATE, SEALED, SEALED_SPREAD
-from ztrace_collector.sealing.form import Row, SealDamaged, read_instances, unpack
+from ztrace_collector.sealing.form import Row, SealDamaged, decompress, peek, unpack
 from ztrace_collector.sealing.reading import log_damage
 
 #: Columns of ``spans`` but the trace id, as a SELECT needs them.
@@ -108,13 +108,12 @@ def delete_sealed(db: sqlite3.Connection, traces: Sequence[int]) -> tuple[int, C
     for trace_id, span_count, data, dictionary in db.execute(
         f"SELECT trace_id, sealed_traces.span_count, spans, content {_FROM} WHERE trace IN ({among})"
     ):
+        count += span_count
         try:
-            found = read_instances(data, dictionary or b"")
+            found = peek(decompress(data, dictionary or b"")[0]).instances
         except SealDamaged:
             log_damage(trace_id)
-            count += span_count
         else:
             instances.update(found)
-            count += len(found)
     db.execute(f"DELETE FROM sealed_traces WHERE trace IN ({among})")
     return count, instances

@@ -1,6 +1,7 @@
 """The same documents from a file before and after its traces are sealed."""
 
 import json
+import random
 import shutil
 import sqlite3
 import time
@@ -21,6 +22,7 @@ from ztrace_viewer.queries.following import Follower
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.conditions import SpanFilter
+from ztrace_viewer.queries.stores.sqlite.screening import leave_out
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import list_slowest, read_arrangement, read_tree
 from ztrace_viewer.queries.way import FIRST, LATEST, read_error
@@ -87,6 +89,33 @@ def test_searches_find_sealed_spans(ask_both: Ask) -> None:
     assert ask_both("find", f"customer={HOSTILE}", "--json")["spans"]
     assert ask_both("find", "--errors", "--service", SERVICES[-1], "--limit", "1000", "--json")["spans"]
     assert ask_both("slow", "--method", HOSTILE, "--json")["traces"]
+
+
+def test_searches_leave_out_what_cannot_match(both: tuple[Path, Path]) -> None:
+    """Any conditions let the same spans through, and most traces without one are left out before."""
+    chance, left_out = random.Random(7), 0
+    with open_file(both[0]) as file, open_file(both[1]) as sealed:
+        traces = [trace for (trace,) in file.db.execute("SELECT trace_id FROM traces")]
+        methods = list(file.methods())
+        for _ in range(120):
+            wanted = SpanFilter(
+                methods=chance.choice([None, chance.sample(methods, 3)]),
+                min_ns=chance.choice([None, chance.randrange(60_000_000)]),
+                max_ns=chance.choice([None, chance.randrange(60_000_000)]),
+                failed=chance.choice([None, None, True, False]),
+            )
+            if chance.random() < 0.5:
+                key, value = chance.choice([("n", "3"), ("customer", "Ada"), ("n", "99"), ("paid", "card")])
+                wanted.add_tag(key, key, value, or_failed=chance.random() < 0.2)
+            if chance.random() < 0.3:
+                wanted.add_text(chance.choice(["Bob", "DROP", "nothing"]), chance.sample(methods, 2))
+            spans = [*file.matching_spans(traces, wanted)]
+            assert [*sealed.matching_spans(traces, wanted)] == spans
+            assert sealed.matching_traces(traces, wanted) == {each.trace_id for each in spans}
+            left = leave_out(sealed.db, traces, wanted)
+            assert {each.trace_id for each in spans} <= {*left}
+            left_out += len(traces) - len(left)
+    assert left_out > 120 * len(traces) / 3
 
 
 def test_every_sealed_tree_is_the_same(both: tuple[Path, Path], ask_both: Ask) -> None:

@@ -15,6 +15,7 @@ from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.stores.answers import Candidate
 from ztrace_viewer.queries.stores.conditions import SpanFilter, Tag, Wanted
 from ztrace_viewer.queries.stores.matching import CallRow, ServiceCounts
+from ztrace_viewer.queries.stores.sqlite.screening import leave_out
 from ztrace_viewer.queries.stores.sqlite.spans import ENDED
 from ztrace_viewer.trees.spans import SpanRow
 
@@ -76,12 +77,12 @@ class Searching:
 
     def matching_spans(self, trace_ids: Sequence[bytes], matching: SpanFilter) -> Iterator[SpanRow]:
         """Yield the ended spans of some traces that a filter lets through, in the order of storing."""
-        condition, values = _write(trace_ids, matching)
+        condition, values = _write(leave_out(self.db, trace_ids, matching), matching)
         return read(self.db, SpanRow, f"{ENDED} WHERE {condition} ORDER BY spans.id", values)
 
     def matching_traces(self, trace_ids: Sequence[bytes], matching: SpanFilter) -> set[bytes]:
         """Return those of some traces that have a span which a filter lets through."""
-        condition, values = _write(trace_ids, matching)
+        condition, values = _write(leave_out(self.db, trace_ids, matching), matching)
         rows = self.db.execute(f"SELECT DISTINCT trace_id FROM all_spans WHERE {condition}", values)
         return {trace_id for (trace_id,) in rows}
 
@@ -89,7 +90,7 @@ class Searching:
         self, trace_ids: Sequence[bytes], matching: SpanFilter, hidden: Collection[bytes]
     ) -> Iterator[StoredSpan]:
         """Yield the ended spans of some traces that a filter lets through, each read when it is asked for."""
-        condition, values = _write(trace_ids, matching)
+        condition, values = _write(leave_out(self.db, trace_ids, matching), matching)
         query = f"SELECT {name_columns(_Key)} FROM all_spans WHERE {condition}"
         for key in read(self.db, _Key, query, values):
             if key.trace_id not in hidden:
