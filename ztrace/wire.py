@@ -144,6 +144,7 @@ _HEADER_TYPES = (
 #: Bytes of a packed header before its kind, which is one byte, and between its kind and its incarnation.
 _BEFORE_KIND = bytes(msgpack.packb((MAGIC, VERSION, *[None] * len(_HEADER_TYPES)))).rstrip(b"\xc0")
 _BEFORE_ID = b"\xc4\x10"
+_GOODBYE = _BEFORE_KIND + bytes([BYE])
 _ID_AT = len(_BEFORE_KIND) + 1 + len(_BEFORE_ID)
 
 
@@ -190,6 +191,11 @@ def find_incarnation(frame: bytes) -> bytes | None:
         return unpack_header(frame).incarnation
     except WireError:
         return None
+
+
+def is_goodbye(frame: bytes) -> bool:
+    """Return whether a header frame, as `pack_header` makes it, is that of a BYE."""
+    return frame.startswith(_GOODBYE)
 
 
 def pack_stretch(first_ns: int, last_ns: int) -> bytes:

@@ -275,11 +275,10 @@ class _Loop:
 
     def run(self, wakened: socket.socket) -> None:
         """Store what arrives until a stop, and then what has arrived by then."""
-        poller, holding = zmq.Poller(), zmq.Poller()
-        poller.register(self._receiver.socket, zmq.POLLIN)
-        for each in (poller, holding):
-            for watched in (wakened, *self._receiver.connections.sockets):
-                each.register(watched, zmq.POLLIN)
+        poller, holding = self._receiver.poller, zmq.Poller()
+        poller.register(wakened, zmq.POLLIN)
+        for watched in (wakened, *self._receiver.connections.sockets):
+            holding.register(watched, zmq.POLLIN)
         adopting = False
         while not self._stopping.is_set():
             with contained(_log, "collecting"):

@@ -189,7 +189,11 @@ LIMITS = [
     ("Limits of the collector", "bytes held for a connection", f"{weighing.MAX_HELD >> 20} MiB"),
     ("Limits of the collector", "bytes held for a connection", f"{weighing.MAX_ALL_HELD >> 30} GiB"),
     ("Limits of the collector", "interval of reading the folder of keys", f"{admission.LOOK_S:g} s"),
-    ("Limits of the collector", "wait of a message for others", f"{receiver.GATHER_S} s"),
+    (
+        "Limits of the collector",
+        "wait of a message for others",
+        f"{receiver.GATHER_S} s; {receiver.MAX_GATHER_S} s within {receiver.STREAM_BYTES_PER_S >> 10} KiB",
+    ),
     ("Limits of the collector", "messages, bytes of a transaction", receiver.MAX_MESSAGES),
     ("Limits of the collector", "messages, bytes of a transaction", f"{receiver.MAX_OF_ONE} of a connection"),
     ("Limits of the collector", "incarnations whose connections are known", receiver.MAX_ROUTES),

@@ -19,14 +19,15 @@ import zmq
 
 from ztrace.addresses import DEFAULT_ENDPOINT, is_loopback, parse_port
 from ztrace.errors import EndpointError, quote
-from ztrace.wire import MAX_ACKS, MAX_FRAME_BYTES, WELCOME, find_incarnation, pack_acks
+from ztrace.wire import MAX_ACKS, MAX_FRAME_BYTES, WELCOME, find_incarnation, is_goodbye, pack_acks
 from ztrace_collector.receiving.admission import Admission
 from ztrace_collector.receiving.connections import HANDSHAKE_MS, Connections
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.refusals import Note
 
-#: Maximum wait of a message for others that share its transaction.
-GATHER_S = 0.05
+#: Maximum wait of a message for others that share its transaction, of a few messages and within a stream of
+#: them; and the bytes a second from which they are a stream. Each transaction costs a millisecond of CPU.
+GATHER_S, MAX_GATHER_S, STREAM_BYTES_PER_S = 0.05, 0.25, 128 << 10
 #: Messages and bytes of a transaction, and one message beyond: enough to make its commit cheap, and few
 #: enough that a quiet publisher beside busy ones has its turn within a second.
 MAX_MESSAGES, MAX_BYTES = 512, 1 << 19
@@ -88,6 +89,7 @@ class Receiver:
     Attributes:
         socket: a ROUTER; readable when messages are pending.
         connections: its connections.
+        poller: waits for the socket and for work on its connections, and for what a caller registers.
     """
 
     def __init__(self, endpoint: str, keys: KeyFolder | None = None) -> None:
@@ -107,6 +109,8 @@ class Receiver:
         self._secret = None if keys is None else keys.server_pair()[1]
         #: Id of the connection that each incarnation was last heard on.
         self._routes: dict[bytes, bytes] = {}
+        #: Time until which messages are gathered, if they are a stream.
+        self._gather_s = 0.0
 
     def __enter__(self) -> Self:
         """Bind the socket.
@@ -130,6 +134,9 @@ class Receiver:
             except zmq.ZMQError as error:
                 raise _explain(error, self._wanted) from error
             _ignore_chosen_ids(router)
+            self.poller = zmq.Poller()
+            for watched in (router, *self.connections.sockets):
+                self.poller.register(watched, zmq.POLLIN)
             self._stack = stack.pop_all()
         return self
 
@@ -144,6 +151,8 @@ class Receiver:
     def gather(self, stopping: Callable[[], bool], note: Note) -> list[list[bytes]]:
         """Receive the messages of one transaction: those pending, and those that arrive within a moment.
 
+        Within a stream of messages the moment is longer, and ends with anything else that `poller` waits for.
+
         Args:
             stopping: returns True to skip the wait.
             note: counts the messages that are refused.
@@ -151,15 +160,21 @@ class Receiver:
         messages: list[list[bytes]] = []
         received = byte_count = 0
         taken: Counter[int] = Counter()
-        deadline_s = time.monotonic() + GATHER_S
+        short_s = time.monotonic() + GATHER_S
+        deadline_s = max(short_s, self._gather_s)
         while received < MAX_MESSAGES and byte_count < MAX_BYTES:
             try:
                 frames, user, connection, route = self._receive()
             except zmq.Again:
-                remaining_s = deadline_s - time.monotonic()
-                if stopping() or remaining_s <= 0:
+                now_s = time.monotonic()
+                if stopping() or now_s >= deadline_s:
                     break
-                self.socket.poll(max(1, int(1000 * remaining_s)))
+                if now_s < short_s:
+                    self.socket.poll(_milliseconds(short_s - now_s))
+                    continue
+                ready = dict(self.poller.poll(_milliseconds(deadline_s - now_s)))
+                if ready and self.socket not in ready:
+                    break
                 continue
             received += 1
             byte_count += sum(map(len, frames))
@@ -168,9 +183,13 @@ class Receiver:
             elif self._admission is None or self._admission.admit(user, frames, note):
                 messages.append(frames)
                 self._note_route(frames, route)
+                if len(frames) == 3 and is_goodbye(frames[1]):
+                    deadline_s = short_s  # Its process waits for the answer.
             taken[connection] += 1
             if taken[connection] >= MAX_OF_ONE:
                 break
+        wait_s = min(MAX_GATHER_S, byte_count / STREAM_BYTES_PER_S)
+        self._gather_s = time.monotonic() + wait_s
         return messages
 
     def acknowledge(self, next_sequences: Mapping[bytes, int]) -> None:
@@ -230,6 +249,10 @@ class Receiver:
     def _send(self, route: bytes, frame: bytes) -> None:
         """Send a frame over a connection; libzmq drops the frame if the connection is closed or full."""
         self.socket.send_multipart((route, frame), zmq.NOBLOCK)
+
+
+def _milliseconds(wait_s: float) -> int:
+    return max(1, int(1000 * wait_s))
 
 
 def _ignore_chosen_ids(router: "zmq.Socket[bytes]") -> None:

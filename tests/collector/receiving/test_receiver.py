@@ -780,3 +780,47 @@ def test_a_publisher_with_a_full_window_is_not_kept_waiting(
             peer.send()
         assert len(opened.gather(stopping, Refusals().note)) == receiver.MAX_OF_ONE
     assert not any(late)
+
+
+def test_a_stream_is_gathered_until_other_work_is_due(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a stream, messages that arrive later share a transaction, until something else is ready."""
+    monkeypatch.setattr(receiver, "GATHER_S", 0.0)
+    monkeypatch.setattr(receiver, "MAX_GATHER_S", 1e6)
+    monkeypatch.setattr(receiver, "STREAM_BYTES_PER_S", 1e-6)
+    with Receiver("tcp://127.0.0.1:0", None) as opened:
+        publisher = connect(opened.endpoint)
+        let_in(opened, publisher)
+        opened.tend(Refusals().note, print)  # Reads the events of the connection.
+        context = opened.socket.context
+        alarm, bell = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
+        with alarm, bell:
+            alarm.bind("inproc://alarm")
+            bell.connect("inproc://alarm")
+            opened.poller.register(alarm, zmq.POLLIN)
+            later = [lambda: bell.send(b""), publisher.send, publisher.send]
+
+            def stopping() -> bool:
+                if later:
+                    later.pop()()
+                return False
+
+            publisher.send()
+            take(opened, 1)
+            assert len(opened.gather(stopping, Refusals().note)) == 2
+
+
+def test_a_goodbye_within_a_stream_is_answered_soon(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a publisher, whose process waits for its answer, ends gathering as without a stream."""
+    monkeypatch.setattr(receiver, "MAX_GATHER_S", 1e6)
+    monkeypatch.setattr(receiver, "STREAM_BYTES_PER_S", 1e-6)
+    with Receiver("tcp://127.0.0.1:0", None) as opened:
+        publisher = connect(opened.endpoint)
+        let_in(opened, publisher)
+        publisher.send()
+        take(opened, 1)
+        publisher.socket.send_multipart(publisher.sender.bye())
+        assert len(opened.gather(lambda: False, Refusals().note)) == 1
