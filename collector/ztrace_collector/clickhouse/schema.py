@@ -151,7 +151,8 @@ def _create_tables(layout: Layout) -> list[str]:
             end_ns SimpleAggregateFunction(max, Int64) CODEC(Delta(8), ZSTD(1)),
             span_count SimpleAggregateFunction(sum, Int64) CODEC(ZSTD(1)),
             error_count SimpleAggregateFunction(sum, Int64) CODEC(ZSTD(1)),
-            methods SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64)) CODEC(ZSTD(1))
+            methods SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64)) CODEC(ZSTD(1)),
+            INDEX arrivals first_arrival TYPE minmax GRANULARITY 1
         ) {traces}""",
         f"""CREATE MATERIALIZED VIEW IF NOT EXISTS traces_of_spans TO traces AS SELECT
             s.trace_id AS trace_id,

@@ -10,11 +10,11 @@ The rule is that of `ztrace_collector.storing.thinning`.
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from ztrace_collector.clickhouse.merging import MERGED
+from ztrace_collector.clickhouse.merging import COLUMNS
 from ztrace_collector.storing.thinning import RARE, SLOW_SHARE
 from ztrace_collector.tables.thresholds import RANDOM_BYTES, threshold_of
 
@@ -31,6 +31,8 @@ LOOK_S = 60.0
 DECIDED, THINNED = "decided", "thinned"
 #: Traces whose rows are left out in one statement, which has to end within a second or two.
 MAX_TRACES = 100_000
+#: Rows of traces that are decided in one statement, which takes some seconds; a minute is not cut.
+MAX_DECIDED = 500_000
 #: Tables that lose rows. The last one has the spans: what lists name is there, or is told as thinned.
 TABLES = ("roots", "traces", "spans")
 #: Start of the names of copies.
@@ -38,16 +40,22 @@ PREFIX = "thinning_"
 #: Last traces of a day that are looked at for the time until which it is thinned.
 _LOOKED_AT = 1_000
 
-#: Traces of a day whose first span arrived in an hour of it.
-_HOUR = (
-    "SELECT trace_id FROM traces WHERE arrived = '{day}' GROUP BY trace_id"
-    " HAVING toHour(min(first_arrival)) = {hour}"
+#: Rows of blocks that arrived in each minute of a day.
+_MINUTES = (
+    "SELECT toUnixTimestamp(toStartOfMinute(first_arrival)) AS minute_s, count() FROM traces"
+    " WHERE arrived = '{day}' GROUP BY minute_s ORDER BY minute_s"
 )
-_AMONG = f"WHERE trace_id IN ({_HOUR})"
+#: Traces of which spans arrived in a piece of a day. The index of the column misjudges any other type.
+_BEGIN, _END = ("toDateTime64({" + each + "}, 3, 'UTC')" for each in ("begin_s", "end_s"))
+_AMONG = (
+    "WHERE trace_id IN (SELECT trace_id FROM traces WHERE arrived = '{day}'"
+    f" AND first_arrival >= {_BEGIN} AND first_arrival < {_END})"
+)
+#: Traces that are kept for other reasons than the share; copies of the day's exceptions came on it or later.
 _MATTERS = (
-    f"trace_id IN (SELECT trace_id FROM exceptions FINAL {_AMONG})"
-    f" OR trace_id IN (SELECT trace_id FROM unfinished_spans FINAL {_AMONG})"
-    f" OR trace_id IN (SELECT trace_id FROM pins FINAL {_AMONG} AND pinned = 1)"
+    "trace_id IN (SELECT trace_id FROM exceptions FINAL WHERE arrived >= toDateTime('{day}', 'UTC'))"
+    " OR trace_id IN (SELECT trace_id FROM unfinished_spans FINAL)"
+    " OR trace_id IN (SELECT trace_id FROM pins FINAL WHERE pinned = 1)"
 )
 # A trace that had spans on an earlier day was decided with that one: it is kept, or what is left of it.
 _DECIDE = f"""
@@ -60,12 +68,12 @@ FROM (
         row_number() OVER (PARTITION BY root_method ORDER BY began, trace_id) AS place,
         row_number() OVER (PARTITION BY root_method ORDER BY duration_ns DESC, began, trace_id) AS slow_place,
         count() OVER (PARTITION BY root_method) AS number
-    FROM ({MERGED} {_AMONG} GROUP BY trace_id) AS merged
-    INNER JOIN (
-        SELECT trace_id, min(t.arrived) AS first_day, min(t.first_arrival) AS began,
+    FROM (
+        SELECT {COLUMNS}, min(t.arrived) AS first_day, min(t.first_arrival) AS began,
             sumIf(t.span_count, t.arrived = '{{day}}') AS own_spans
         FROM traces AS t {_AMONG} GROUP BY trace_id
-    ) AS days USING trace_id
+        HAVING minIf(t.first_arrival, t.arrived = '{{day}}') >= {_BEGIN}
+    )
 )
 WHERE NOT matters
     AND (is_rest OR (NOT is_older AND place > {RARE} AND slow_place > ceil({SLOW_SHARE} * number)))
@@ -139,13 +147,10 @@ class Thinner:
         return rows[0][0] if rows else None
 
     def _decide(self, day: date) -> Iterator[None]:
-        """Write the decisions of a day, hour by hour as its traces arrived."""
+        """Write the decisions of a day, by hours of arrival, or less where more traces arrived."""
         self._run(f"ALTER TABLE thinned_traces DROP PARTITION '{day}'")
-        hours = (
-            f"SELECT DISTINCT toHour(first_arrival) AS hour FROM traces WHERE arrived = '{day}' ORDER BY hour"
-        )
-        for (hour,) in self._read(hours):
-            self._run(_DECIDE.format(day=day, hour=hour, threshold=self._threshold))
+        for begin_s, end_s in _cut(self._read(_MINUTES.format(day=day))):
+            self._run(_DECIDE.format(day=day, begin_s=begin_s, end_s=end_s, threshold=self._threshold))
             yield
         self._note(day, DECIDED)
 
@@ -211,3 +216,21 @@ class Thinner:
 
     def _run(self, statement: str) -> None:
         self._client.command(statement)
+
+
+def _cut(minutes: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
+    """Return begin and end, in seconds, of the hours of some minutes, cut where they have too many rows.
+
+    Args:
+        minutes: the minutes' times, in seconds, and their numbers of rows.
+    """
+    pieces: list[tuple[int, int]] = []
+    rows = 0
+    for minute_s, count in minutes:
+        rows += count
+        if pieces and minute_s // 3600 == pieces[-1][0] // 3600 and rows <= MAX_DECIDED:
+            pieces[-1] = pieces[-1][0], minute_s + 60
+        else:
+            pieces.append((minute_s, minute_s + 60))
+            rows = count
+    return pieces

@@ -189,16 +189,18 @@ def test_collectors_that_are_behind_are_waited_for(mall: Mall) -> None:
         assert mall.query("SELECT count() FROM thinned_days FINAL") == f"{thinned}\n"
 
 
-def test_a_share_of_each_hour_is_kept(mall: Mall) -> None:
-    """The first of each hour of arrival are kept, whatever their spans' own times."""
-    for hour in range(3):
-        trees = [
-            tree(number, at_ns=EPOCH_NS + number * DAY_NS) for number in range(100 * hour, 100 * hour + 50)
-        ]
-        mall.send(*flatten(trees))
-        mall.clock.pass_by(3600)
+@pytest.mark.parametrize(("minutes", "rows"), [(60, 1_000), (1, 60), (1, 110)], ids=["hours", "one", "two"])
+def test_the_first_of_each_hour_are_kept(
+    mall: Mall, monkeypatch: pytest.MonkeyPatch, minutes: int, rows: int
+) -> None:
+    """The first of each hour of arrival are kept, or of less where many arrive, whatever spans' own times."""
+    monkeypatch.setattr(thinning, "MAX_DECIDED", rows)
+    for place in range(3):
+        numbers = range(100 * place, 100 * place + 50)
+        mall.send(*flatten([tree(number, at_ns=EPOCH_NS + number * DAY_NS) for number in numbers]))
+        mall.clock.pass_by(60 * minutes)
     mall.thin(0.001)
-    assert len(mall.kept()) == 3 * RARE
+    assert len(mall.kept()) == (2 if rows > 100 and minutes == 1 else 3) * RARE
 
 
 def test_pins_and_open_trees_are_kept(mall: Mall) -> None:
