@@ -15,6 +15,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from ztrace_collector.clickhouse.merging import COLUMNS
+from ztrace_collector.layout import LATE
 from ztrace_collector.storing.thinning import RARE, SLOW_SHARE
 from ztrace_collector.tables.thresholds import RANDOM_BYTES, threshold_of
 
@@ -52,7 +53,9 @@ _AMONG = (
     f" AND first_arrival >= {_BEGIN} AND first_arrival < {_END})"
 )
 #: Traces that are kept for other reasons than the share; copies of the day's exceptions came on it or later.
+#: A tree that was too large to be counted by path, or was counted with open spans, has `figures`.
 _MATTERS = (
+    f"trace_id IN (SELECT trace_id FROM settled FINAL {_AMONG} AND figures NOT IN ('', '{LATE}')) OR "
     "trace_id IN (SELECT trace_id FROM exceptions FINAL WHERE arrived >= toDateTime('{day}', 'UTC'))"
     " OR trace_id IN (SELECT trace_id FROM unfinished_spans FINAL)"
     " OR trace_id IN (SELECT trace_id FROM pins FINAL WHERE pinned = 1)"
@@ -78,10 +81,20 @@ FROM (
 WHERE NOT matters
     AND (is_rest OR (NOT is_older AND place > {RARE} AND slow_place > ceil({SLOW_SHARE} * number)))
 """
+_JOURNALS = (
+    "SELECT journal, max(delivered) AS last, max(settled) AS counted, max(seen) AS heard FROM journals"
+    " GROUP BY journal"
+)
 #: Time before which nothing arrives any more.
 _DELIVERED = (
-    "SELECT least(min(until), now64(3, 'UTC')) FROM (SELECT max(delivered) AS until FROM journals"
-    f" GROUP BY journal HAVING max(seen) > now() - toIntervalSecond({AWAY_S}))"
+    f"SELECT least(min(last), now64(3, 'UTC')) FROM ({_JOURNALS})"
+    f" WHERE heard > now() - toIntervalSecond({AWAY_S})"
+)
+#: First day with spans that are not counted by path yet, NULL if there is none.
+_UNCOUNTED = (
+    f"SELECT min(toDate(b.arrived)) FROM blocks AS b INNER JOIN ({_JOURNALS}) AS j USING journal"
+    f" WHERE b.arrived > (SELECT min(counted) FROM ({_JOURNALS}))"
+    " AND b.arrived > j.counted AND b.arrived <= j.last HAVING count() > 0"
 )
 _UNTIL = (
     "SELECT max(start_ns) FROM (SELECT least(root.1, first.1) AS start_ns FROM traces WHERE arrived = '{day}'"
@@ -141,6 +154,7 @@ class Thinner:
             f"WITH ({_DELIVERED}) AS delivered SELECT DISTINCT toDate(partition) AS each FROM system.parts"
             " WHERE active AND table = 'traces' AND database = currentDatabase()"
             f" AND toDateTime64(each + 1, 3, 'UTC') + toIntervalSecond({GRACE_S}) <= delivered"
+            f" AND ifNull(each < ({_UNCOUNTED}), 1)"
             f" AND each NOT IN (SELECT day FROM thinned_days FINAL WHERE state = '{THINNED}')"
             " ORDER BY each LIMIT 1"
         )

@@ -23,6 +23,7 @@ from ztrace_collector.clickhouse.initializing import initialize
 from ztrace_collector.clickhouse.messages import Step
 from ztrace_collector.clickhouse.requesting import pin
 from ztrace_collector.clickhouse.schema import Layout
+from ztrace_collector.clickhouse.settling.settler import settle_all
 from ztrace_collector.clickhouse.thinning import GRACE_S, PREFIX, Thinner
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.thinning import RARE
@@ -52,6 +53,12 @@ class Mall(Shop):
         super().__init__(path, store, read_address(url, {}))
         self.engine, self.clock, self.database = engine, clock, self.address.database
         patch.setattr("time.time_ns", clock.wall)
+
+    def deliver(self) -> None:
+        """Deliver everything, and count it by path."""
+        super().deliver()
+        with open_engine(self.address) as client:
+            settle_all(client)
 
     def send(self, *spans: Span) -> None:
         """Store spans and deliver them, now."""
@@ -189,6 +196,22 @@ def test_collectors_that_are_behind_are_waited_for(mall: Mall) -> None:
         assert mall.query("SELECT count() FROM thinned_days FINAL") == f"{thinned}\n"
 
 
+def test_spans_that_are_not_counted_by_path_are_waited_for(mall: Mall) -> None:
+    """A day is thinned once its trees are counted by path, and these figures stay."""
+    mall.add(*flatten([tree(each) for each in range(100)]))
+    Shop.deliver(mall)
+    mall.clock.pass_by(24 * 3600 + GRACE_S)
+    Shop.deliver(mall)
+    mall.finish()
+    assert len(mall.kept()) == 100
+    mall.deliver()
+    calls = "SELECT sum(calls) FROM path_figures WHERE resolution_s = 60"
+    assert mall.query(calls) == "200\n"
+    mall.finish()
+    assert len(mall.kept()) < 100
+    assert mall.query(calls) == "200\n"
+
+
 @pytest.mark.parametrize(("minutes", "rows"), [(60, 1_000), (1, 60), (1, 110)], ids=["hours", "one", "two"])
 def test_the_first_of_each_hour_are_kept(
     mall: Mall, monkeypatch: pytest.MonkeyPatch, minutes: int, rows: int
@@ -231,6 +254,9 @@ def test_a_late_span_of_a_thinned_trace_goes_as_well(mall: Mall) -> None:
     stored, spans, _ = mall.totals()
     assert stored + spans == 202
     assert mall.query("SELECT sum(calls) FROM method_figures WHERE resolution_s = 60") == "202\n"
+    # The kept tree is recounted with its late span, and the other one cannot be.
+    assert mall.query("SELECT sum(calls) FROM path_figures WHERE resolution_s = 60") == "201\n"
+    assert mall.query("SELECT value FROM settling FINAL WHERE name = 'late'") == "1\n"
 
 
 def test_a_late_error_of_a_thinned_trace_stays(mall: Mall) -> None:

@@ -26,6 +26,12 @@ _WAITING = f"greatest(0, spans_created - spans_stored - spans_elsewhere - ({_LOS
 _INSTANCES = "(SELECT id AS key, instance_id, service, host, pid, processes FROM instances FINAL) AS i"
 _PUBLISHERS = f"FROM publishers AS p FINAL INNER JOIN {_INSTANCES} ON i.key = p.instance"
 _LOSSES = f"FROM losses AS l FINAL INNER JOIN {_INSTANCES} ON i.key = l.instance"
+#: Number of duplicates, but for those that thinning has deleted.
+_DUPLICATES = (
+    "SELECT count() FROM duplicates WHERE (trace_id, span_id, instance, journal) IN"
+    " (SELECT trace_id, span_id, instance, journal FROM spans"
+    " WHERE trace_id IN (SELECT trace_id FROM duplicates))"
+)
 
 
 class Accounts(Figures):
@@ -35,7 +41,7 @@ class Accounts(Figures):
         """Return what is stored, and the bytes that it takes."""
         # What a collector has deleted from its file is still here, and counts.
         ((spans, traces, size, thinned, thinned_traces),) = self.reader.query(
-            "SELECT (SELECT count() FROM spans) - (SELECT count() FROM duplicates),"
+            f"SELECT (SELECT count() FROM spans) - ({_DUPLICATES}),"
             " (SELECT count() FROM (SELECT trace_id FROM traces GROUP BY trace_id"
             " SETTINGS optimize_aggregation_in_order = 1)),"
             " (SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()),"
