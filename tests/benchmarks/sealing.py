@@ -41,13 +41,14 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.now_ns = time.time_ns()
+        self._templates = make_templates(1)
         self.sealed = 0
         self.sealing_s = self.longest_s = 0.0
 
     def fill(self, store: Store, number: int, sending: Sending) -> None:
         """Store and settle a round of trees."""
         ((last,),) = store.read("SELECT coalesce(max(id), 0) FROM spans")
-        for template in make_templates(1):
+        for template in self._templates:
             store.store(sending.pack(template, number, BATCH_SPANS))
         with store.transaction() as db:
             db.execute(SHUFFLE, (last,))

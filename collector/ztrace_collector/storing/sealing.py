@@ -24,6 +24,8 @@ STEP_S, LOOK_S = 0.02, 10.0
 ROUND_S = 3600.0
 #: Largest trace that is sealed, in spans and in bytes: one takes a step by itself.
 MAX_SPANS, MAX_BYTES = 2_000, 1_000_000
+#: Spans of a trace whose texts are not counted before they are packed.
+SMALL = 32
 #: Distance of the first from the last id of a sealed trace: readers by id look so far back.
 MAX_SPREAD = 1 << 20
 #: Rows that are looked at together.
@@ -124,7 +126,7 @@ class Sealer:
         if row is None:
             return None
         trace, span_count, last, first_before, first_behind = row
-        rows = _read(db, trace_id)
+        rows = _read(db, trace_id, span_count)
         if rows is None or len(rows) != span_count or rows[-1][0] != last:
             return None
         ids = [row[0] for row in rows]
@@ -134,14 +136,19 @@ class Sealer:
             packed, span_ids = pack(rows)
         except (OverflowError, ValueError):
             return None
+        if len(packed) > MAX_BYTES:
+            return None
         dictionary, data = self._dictionaries.compress(db, packed)
         return SealedTrace(trace, ids, dictionary, data + span_ids)
 
 
-def _read(db: sqlite3.Connection, trace_id: bytes) -> list[tuple[Any, ...]] | None:
+def _read(db: sqlite3.Connection, trace_id: bytes, span_count: int) -> list[tuple[Any, ...]] | None:
     """Return a trace's spans, None if they are too large to be sealed."""
+    found = db.execute(_SPANS, (trace_id,))
+    if span_count <= SMALL:
+        return found.fetchall()
     rows, size = [], 0
-    for row in db.execute(_SPANS, (trace_id,)):
+    for row in found:
         rows.append(row)
         size += sum([len(text) for text in row[-3:] if text])
         if size > MAX_BYTES:
