@@ -279,7 +279,7 @@ def _create_settled(layout: Layout, lasting: Layout) -> list[str]:
             cpu_ns SimpleAggregateFunction(sum, Int128) CODEC(ZSTD(1)),
             timed_ns SimpleAggregateFunction(sum, Int128) CODEC(ZSTD(1)),
             histogram SimpleAggregateFunction(sumMap, Map(UInt16, Int64)) CODEC(ZSTD(1)),
-            arrived SimpleAggregateFunction(max, DateTime) CODEC(ZSTD(1))
+            arrived SimpleAggregateFunction(max, DateTime) DEFAULT now() CODEC(ZSTD(1))
         ) {figures}""",
         f"""CREATE TABLE IF NOT EXISTS settled (
             trace_id FixedString(16) CODEC(ZSTD(1)),
@@ -287,7 +287,7 @@ def _create_settled(layout: Layout, lasting: Layout) -> list[str]:
             span_count UInt64 CODEC(T64, ZSTD(1)),
             figures String CODEC(ZSTD(3)),
             revision UInt64 CODEC(Delta(8), ZSTD(1)),
-            arrived DateTime CODEC(Delta(4), ZSTD(1))
+            arrived DateTime DEFAULT now() CODEC(Delta(4), ZSTD(1))
         ) {layout.define("Replacing(revision)", "trace_id", blocks=True)}""",
         f"""CREATE TABLE IF NOT EXISTS clock_bounds (
             host LowCardinality(String),
@@ -297,7 +297,7 @@ def _create_settled(layout: Layout, lasting: Layout) -> list[str]:
             high SimpleAggregateFunction(min, Tuple(ns Int64, at_ns Int64)),
             calls SimpleAggregateFunction(sum, Int64),
             seen_ns SimpleAggregateFunction(max, Int64),
-            arrived SimpleAggregateFunction(max, DateTime)
+            arrived SimpleAggregateFunction(max, DateTime) DEFAULT now()
         ) {layout.define("Aggregating", "host, other_host, cell", blocks=True)}""",
         f"""CREATE TABLE IF NOT EXISTS settling (
             name String, value Int64, revision UInt64

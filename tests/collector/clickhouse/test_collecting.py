@@ -10,12 +10,15 @@ from click.testing import CliRunner
 
 from tests.clickhouse import Engine
 from tests.collector.clickhouse.delivering import differences, make_spans
+from tests.collector.clickhouse.trees import read_figures, read_file_figures
 from tests.collector.messages import Sender, row, rows
 from tests.collector.otlp.sending_on import destinations, sending_on, status
 from tests.ztrace.waiting import wait_for
 from ztrace_collector.clickhouse.address import read_address
+from ztrace_collector.clickhouse.engine import open_engine
 from ztrace_collector.clickhouse.initializing import initialize
 from ztrace_collector.clickhouse.schema import Layout
+from ztrace_collector.storing.store import Store
 from ztrace_viewer.cli import ztrace
 
 pytestmark = [pytest.mark.scale, pytest.mark.process]
@@ -150,3 +153,16 @@ def test_a_wrong_address_is_refused_at_once(path: Path, engine: Engine, url: str
     assert result.exit_code == 2
     assert "\n" not in result.stderr.strip()
     assert not path.exists()
+
+
+def test_a_running_collector_settles_trees(path: Path, engine: Engine, database: str) -> None:
+    """The process that sends gets the lease, and counts the trees in ClickHouse as the collector does."""
+    url = engine.url(database)
+    initialize(read_address(url, {}), Layout(), lambda line: None)
+    with sending_on(path, "--clickhouse", url) as collector:
+        collector.feed(Sender(), make_spans(24, 200))
+        settled = "SELECT count() FROM settled FINAL HAVING count() = (SELECT uniq(trace_id) FROM spans)"
+        wait_for(lambda: engine.query(settled, database) not in ("", "0\n"))
+        collector.stop()
+    with Store(path) as store, open_engine(read_address(url, {})) as client:
+        assert read_figures(client) == read_file_figures(store)

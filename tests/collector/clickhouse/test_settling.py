@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from tests.clickhouse import Engine
-from tests.collector.clickhouse.delivering import Killed
+from tests.collector.clickhouse.delivering import Killed, differences
 from tests.collector.clickhouse.trees import (
     SERVICES,
     Collectors,
@@ -41,12 +41,16 @@ def client(collectors: Collectors) -> "Iterator[Client]":
 
 
 def feed(collectors: Collectors, forest: Forest, count: int) -> None:
-    """Store new trees and late spans, each service's in the journal of its collector, and send them."""
+    """Store new trees and late spans, each service's in the journal of its collector, and send them.
+
+    Some are in both, as if their publisher had moved.
+    """
     spans = forest.grow(count)
     for service in SERVICES:
         batch = [span for name, span in spans if name == service]
         if batch:
-            collectors.add(service, batch, service == "stock")
+            is_moved = forest.chance.random() < 0.2
+            collectors.add(service, batch, *((0, 1) if is_moved else (service == "stock",)))
     collectors.deliver()
 
 
@@ -56,6 +60,9 @@ def check(collectors: Collectors, client: "Client") -> None:
     assert expected
     assert read_figures(client) == expected
     assert read_bounds(client) == collectors.expected_bounds()
+    # What views add up of the spans has those once that are in both journals.
+    different = differences(collectors.whole_path, collectors.address)
+    assert not {"traces", "method_figures"} & different.keys()
 
 
 def test_trees_of_two_journals_are_counted_whole(collectors: Collectors, client: "Client") -> None:

@@ -48,12 +48,13 @@ class Collectors:
 
     Attributes:
         whole: the file with everything.
+        whole_path: its path.
         shops: the two journals.
         senders: the publisher of each service.
     """
 
     def __init__(self, folder: Path, whole: Store, shops: Sequence[Shop]) -> None:
-        self.whole, self.shops, self._folder = whole, shops, folder
+        self.whole, self.shops, self.whole_path = whole, shops, folder / "whole.db"
         self.address = shops[0].address
         self.senders = {service: Sender(number, service) for number, service in enumerate(SERVICES)}
 
@@ -81,14 +82,7 @@ class Collectors:
     def expected(self) -> Figures:
         """Return the figures of the file with everything."""
         list(settle_all(self.whole, clock_ns=lambda: EPOCH_NS))
-        methods = self.whole.read("SELECT id, service, name, kind FROM methods")
-        names = _name_paths(methods, self.whole.read("SELECT id, parent, method FROM paths ORDER BY id"))
-        return {
-            (*key, names[path]): (*numbers, _sort(json.loads(histogram)))
-            for (*key, path), (*numbers, histogram) in (
-                (row[:6], row[6:]) for row in self.whole.read(_IN_FILE)
-            )
-        }
+        return read_file_figures(self.whole)
 
     def expected_bounds(self) -> list[tuple[Any, ...]]:
         """Return the bounds of clocks in the file with everything, once it is settled."""
@@ -112,6 +106,16 @@ def open_collectors(folder: Path, engine: Engine, database: str) -> Iterator[Col
             for name, store in zip(("one", "two"), stores[1:], strict=True)
         ]
         yield Collectors(folder, stores[0], shops)
+
+
+def read_file_figures(store: Store) -> Figures:
+    """Return the figures that are settled in a file."""
+    methods = store.read("SELECT id, service, name, kind FROM methods")
+    names = _name_paths(methods, store.read("SELECT id, parent, method FROM paths ORDER BY id"))
+    return {
+        (*key, names[path]): (*numbers, _sort(json.loads(histogram)))
+        for (*key, path), (*numbers, histogram) in ((row[:6], row[6:]) for row in store.read(_IN_FILE))
+    }
 
 
 def read_figures(client: "Client") -> Figures:

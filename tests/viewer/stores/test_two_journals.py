@@ -61,10 +61,14 @@ def fail_uncaught(trace: bytes) -> dict[str, list[records.Span]]:
     }
 
 
-@pytest.fixture(scope="module")
-def sources(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """Yield a file with all spans, and a database to which two files with parts of them were sent."""
-    folder = tmp_path_factory.mktemp("journals")
+def fill_journals(folder: Path, url: str, *, twice: int = 0) -> Path:
+    """Fill a database from two files with parts of all trees; return a file with all spans.
+
+    Args:
+        folder: where to create the files.
+        url: address of the database.
+        twice: each message whose number is a multiple of this one reaches both; 0 for none.
+    """
     parts: tuple[dict[int, list[bytes]], dict[int, list[bytes]]] = {}, {}
     starts = [NOON + tree * MINUTE for tree in range(TREES)]
     trees = [checkout(trace_id(tree, at_ns), at_ns, 1 + tree / 7) for tree, at_ns in enumerate(starts)]
@@ -79,17 +83,47 @@ def sources(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         number = next(numbers)
         mail = span(trace_id(100 + place, NOON), 1, name="mail", exception=bounced)
         parts[place % 2][number] = message("mail", [mail], number)
-    url = engine.url("journals")
+    whole = parts[0] | parts[1]
+    for number, each in whole.items():
+        if twice and number % twice == 0:
+            parts[0][number] = parts[1][number] = each
     for place, part in enumerate(parts):
         assert part
         copy_to_clickhouse(fill(folder / f"{place}.db", part), url, journal=f"{place}" * 32)
-    yield fill(folder / "all.db", parts[0] | parts[1]), url
+    return fill(folder / "all.db", whole)
+
+
+@pytest.fixture(scope="module")
+def sources(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """Yield a file with all spans, and a database to which two files with parts of them were sent."""
+    url = engine.url("journals")
+    yield fill_journals(tmp_path_factory.mktemp("journals"), url), url
     engine.query("DROP DATABASE journals")
+
+
+@pytest.fixture(scope="module")
+def moved(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """Yield the same, where publishers moved and sent some messages to both collectors."""
+    url = engine.url("moved")
+    yield fill_journals(tmp_path_factory.mktemp("moved"), url, twice=3), url
+    assert int(engine.query("SELECT count() FROM duplicates", "moved")) > 5
+    engine.query("DROP DATABASE moved")
 
 
 @pytest.fixture
 def ask_both(sources: tuple[Path, str], run: Run, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Return a function that asks both, compares the documents, and returns one."""
+    return make_ask(sources, run, monkeypatch)
+
+
+@pytest.fixture
+def ask_moved(moved: tuple[Path, str], run: Run, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Return the same for publishers that have moved."""
+    return make_ask(moved, run, monkeypatch)
+
+
+def make_ask(sources: tuple[Path, str], run: Run, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Return a function that asks both sources, compares the documents, and returns one."""
     monkeypatch.setattr(time, "time_ns", lambda: NOON + 2 * HOUR)
 
     def ask(*arguments: object) -> Any:
@@ -104,22 +138,22 @@ def ask_both(sources: tuple[Path, str], run: Run, monkeypatch: pytest.MonkeyPatc
     return ask
 
 
-@pytest.mark.parametrize(
-    "question",
-    [
-        "slow",
-        "slow --errors",
-        "errors",
-        "errors --since 2026-01-31T12:01",
-        "stats",
-        "status",
-        "find",
-        "profile",
-        "profile --errors",
-        "map",
-        "diff --before 2026-01-31T12:00..2026-01-31T12:01 --after 2026-01-31T12:01..2026-01-31T12:03",
-    ],
-)
+QUESTIONS = [
+    "slow",
+    "slow --errors",
+    "errors",
+    "errors --since 2026-01-31T12:01",
+    "stats",
+    "status",
+    "find",
+    "profile",
+    "profile --errors",
+    "map",
+    "diff --before 2026-01-31T12:00..2026-01-31T12:01 --after 2026-01-31T12:01..2026-01-31T12:03",
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
 def test_lists_are_those_of_one_collector(ask_both: Ask, question: str) -> None:
     """Trees, groups, figures and accounts of two collectors are those of one that has both parts."""
     ask_both(*question.split())
@@ -136,3 +170,17 @@ def test_an_error_is_followed_to_its_origin(ask_both: Ask) -> None:
     """The way of an exception leads through the spans of both collectors."""
     (group, *_) = ask_both("errors")["groups"]
     ask_both("error", group["group"])
+
+
+@pytest.mark.parametrize("question", [each for each in QUESTIONS if each != "status"])
+def test_what_two_collectors_have_counts_once(ask_moved: Ask, question: str) -> None:
+    """Spans and exceptions that a moving publisher sent to both collectors are those of one."""
+    ask_moved(*question.split())
+
+
+def test_a_tree_that_two_collectors_have_is_whole(ask_moved: Ask) -> None:
+    """A tree has each span once, with its exception, and a group each of its samples."""
+    for number in range(TREES):
+        ask_moved("show", trace_id(number, NOON + number * MINUTE).hex())
+    for group in ask_moved("errors", "--sort", "frequent")["groups"]:
+        ask_moved("error", group["group"])

@@ -19,7 +19,7 @@ from ztrace_collector.layout import RESOLUTIONS_S
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-#: Columns of each table, with the types in which they are sent.
+#: Columns of each table, with the types in which they are sent; ``arrived`` is the engine's own time.
 _FIGURES = (
     ("resolution_s", "UInt32"),
     ("bucket", "Int64"),
@@ -36,7 +36,6 @@ _FIGURES = (
     ("cpu_ns", "Int64"),
     ("timed_ns", "Int64"),
     ("histogram", "Map(UInt16, Int64)"),
-    ("arrived", "DateTime"),
 )
 _PATHS = (
     ("id", "UInt64"),
@@ -52,7 +51,6 @@ _SETTLED = (
     ("span_count", "UInt64"),
     ("figures", "String"),
     ("revision", "UInt64"),
-    ("arrived", "DateTime"),
 )
 _BOUNDS = (
     ("host", "String"),
@@ -62,7 +60,6 @@ _BOUNDS = (
     ("high", "Tuple(Int64, Int64)"),
     ("calls", "Int64"),
     ("seen_ns", "Int64"),
-    ("arrived", "DateTime"),
 )
 _DUPLICATES = (
     ("trace_id", "FixedString(16)"),
@@ -121,19 +118,18 @@ class Outcome:
 def carry_out(client: "Client", batch: Batch) -> Outcome:
     """Insert the rows of a batch, which changes nothing if they are there; return its outcome."""
     outcome = Outcome.from_text(batch.content)
-    at_s = outcome.at_ns // 10**9
     # What rows refer to is there before them.
     _insert(client, batch, "paths", _PATHS, outcome.paths)
     _insert(client, batch, "versions", _VERSIONS, outcome.versions)
     duplicates = [(bytes.fromhex(row[0]), bytes.fromhex(row[1]), *row[2:]) for row in outcome.duplicates]
     _insert(client, batch, "duplicates", _DUPLICATES, duplicates)
-    _insert(client, batch, "path_figures", _FIGURES, [*_list_figures(outcome, at_s)])
+    _insert(client, batch, "path_figures", _FIGURES, [*_list_figures(outcome)])
     bounds = [
-        (*pair, cell, (low_ns, low_at_ns), (high_ns, high_at_ns), calls, outcome.at_ns, at_s)
+        (*pair, cell, (low_ns, low_at_ns), (high_ns, high_at_ns), calls, outcome.at_ns)
         for *pair, cell, low_at_ns, low_ns, high_at_ns, high_ns, calls in outcome.bounds
     ]
     _insert(client, batch, "clock_bounds", _BOUNDS, bounds)
-    trees = [(bytes.fromhex(row[0]), *row[1:], batch.number, at_s) for row in outcome.trees]
+    trees = [(bytes.fromhex(row[0]), *row[1:], batch.number) for row in outcome.trees]
     _insert(client, batch, "settled", _SETTLED, trees)
     values = (("late", outcome.late), ("left_out", outcome.left_out))
     _insert(client, batch, "settling", _SETTLING, [(*each, batch.number) for each in values])
@@ -141,11 +137,11 @@ def carry_out(client: "Client", batch: Batch) -> Outcome:
     return outcome
 
 
-def _list_figures(outcome: Outcome, at_s: int) -> Iterator[tuple[Any, ...]]:
+def _list_figures(outcome: Outcome) -> Iterator[tuple[Any, ...]]:
     for minute, version, failed, own_version, path, numbers, histogram in outcome.figures:
         for resolution_s in RESOLUTIONS_S:
             bucket = minute * 60 // resolution_s
-            yield resolution_s, bucket, version, own_version, failed, path, *numbers, dict(histogram), at_s
+            yield resolution_s, bucket, version, own_version, failed, path, *numbers, dict(histogram)
 
 
 def _insert(

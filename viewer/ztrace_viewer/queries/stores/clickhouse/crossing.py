@@ -12,6 +12,7 @@ from typing import Any
 from ztrace_collector.layout import MINUTE_NS
 from ztrace_collector.tables.grouping import widen
 from ztrace_viewer.queries.stores.answers import GroupRow
+from ztrace_viewer.queries.stores.clickhouse.duplicates import but_duplicates
 from ztrace_viewer.queries.stores.clickhouse.reading import Reader
 
 #: Origins of some groups, with the minutes in which they are counted.
@@ -20,6 +21,7 @@ SELECT toString(exception_group) AS fingerprint, trace_id, span_id, journal,
     intDiv(at_ns, {MINUTE_NS}) AS minute
 FROM exceptions FINAL
 WHERE exception_group IN ({{groups}}) AND span_id = origin_span_id AND trace_id = origin_trace_id
+    {but_duplicates()}
 """
 #: Services in whose spans an exception has no group, as its origin is not in that journal.
 _SERVICES = f"""

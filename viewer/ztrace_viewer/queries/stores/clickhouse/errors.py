@@ -13,6 +13,7 @@ from ztrace_collector.tables.samples import Sample, choose_samples
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import GroupRow, SampleRow, Stretch
 from ztrace_viewer.queries.stores.clickhouse.crossing import join_journals
+from ztrace_viewer.queries.stores.clickhouse.duplicates import MINUTES
 from ztrace_viewer.queries.stores.clickhouse.searching import Searching
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
 
@@ -66,7 +67,7 @@ class Errors(Searching):
     def _read(self, minutes: str, behind: str, values: dict[str, object]) -> list[GroupRow]:
         counts = (
             "SELECT exception_group, sum(count) AS counted, sum(uncaught_count) AS uncaught_counted"
-            f" FROM exception_minutes FINAL WHERE {minutes} GROUP BY exception_group"
+            f" FROM {MINUTES} WHERE {minutes} GROUP BY exception_group"
         )
         rows = self.reader.rows(
             GroupRow,
@@ -96,7 +97,7 @@ class Errors(Searching):
         rows = self.reader.query(
             "SELECT toString(exception_group),"
             f" intDiv({parts} * (minute - {first}), {end} - {first}) AS part, sum(count)"
-            f" FROM exception_minutes FINAL WHERE exception_group IN ({', '.join(names)})"
+            f" FROM {MINUTES} WHERE exception_group IN ({', '.join(names)})"
             f" AND minute >= {first} AND minute < {end} GROUP BY 1, part",
             values,
         )
@@ -111,7 +112,8 @@ class Errors(Searching):
         if groups:
             names, values = _bind(groups)
             rows = self.reader.query(
-                "SELECT toString(exception_group), trace_id, span_id, at_ns FROM exception_samples FINAL"
+                "SELECT DISTINCT toString(exception_group), trace_id, span_id, at_ns"
+                " FROM exception_samples FINAL"
                 f" WHERE exception_group IN ({', '.join(names)}) ORDER BY at_ns, trace_id, span_id",
                 values,
             )

@@ -15,6 +15,7 @@ from ztrace_collector.clickhouse.thinning import THINNED
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import Method, PartRow, SpanCounts, TraceRow
+from ztrace_viewer.queries.stores.clickhouse.duplicates import but_duplicates
 from ztrace_viewer.queries.stores.clickhouse.names import Names
 from ztrace_viewer.queries.stores.clickhouse.reading import (
     Reader,
@@ -258,16 +259,4 @@ def write_spans(condition: str, more: str = "") -> str:
         " (SELECT trace_id, span_id, instance, parent_id, 1 AS found FROM adopted_spans FINAL"
         f" WHERE {condition}) AS a"
         " ON a.trace_id = s.trace_id AND a.span_id = s.span_id AND a.instance = s.instance"
-    )
-
-
-def but_duplicates(condition: str) -> str:
-    """Return a further condition on spans, that they are not another journal's as well.
-
-    Args:
-        condition: on the trace id alone.
-    """
-    return (
-        " AND (trace_id, span_id, instance, journal) NOT IN"
-        f" (SELECT trace_id, span_id, instance, journal FROM duplicates WHERE {condition})"
     )
