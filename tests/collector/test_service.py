@@ -13,10 +13,11 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+import zmq
 
 from tests.collector.disks import fill, small_disk
 from tests.collector.messages import Sender, is_balanced, make_span, refusals, row, rows
-from tests.collector.peers import Connect
+from tests.collector.peers import Connect, Peer
 from tests.ztrace.waiting import wait_for
 from ztrace.errors import DatabaseForeign, DatabaseInUse, EndpointError
 from ztrace.wire import TOPIC
@@ -369,6 +370,33 @@ def test_a_collector_that_holds_can_be_stopped(path: Path, connect: Connect) -> 
         peer.wait_for_welcome()
         peer.send(message)
         peer.wait_for_ack(1)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_a_connection_that_is_lost_with_a_full_queue_is_survived(path: Path, connect: Connect) -> None:
+    """A peer that vanishes while its messages wait does not end the collector, as heartbeats would."""
+    with process(path) as (child, endpoint), closing(sqlite3.connect(path, isolation_level=None)) as other:
+        good, peer = connect(endpoint, 1), connect(endpoint)
+        good.wait_for_welcome()
+        peer.wait_for_welcome()
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(zmq.Again):  # Neither libzmq nor the system takes any more.
+            _send_all(peer)
+        peer.socket.close()
+        # Heartbeats would be due each second, and the second one would end the process.
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(2.5)
+        other.execute("ROLLBACK")
+        good.send(good.sender.data(make_span()))
+        good.wait_for_ack(1)
+
+
+def _send_all(peer: Peer) -> None:
+    """Send messages until none is taken for a second."""
+    peer.socket.sndtimeo = 1000
+    while True:
+        peer.send(peer.sender.data(make_span(attributes={"text": "x" * 100_000})))
 
 
 @pytest.mark.process

@@ -143,6 +143,9 @@ class Connections:
         for number in self.scales.look(self._open, lambda: not self._router.poll(0)):
             self._cut_off(number)
             note(OVERSIZED, "a message that does not end, or too many messages at once")
+        for number in self.scales.silent:
+            if number in self._open:
+                self._cut_off(number)
         self._count_failed(now_s, note)
 
     def cut_all(self, note: Note) -> None:

@@ -45,9 +45,9 @@ _OPTIONS = (
     (zmq.SNDBUF, 64 << 10),
     (zmq.BACKLOG, 1024),
     (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
+    # No heartbeats: libzmq aborts the process when one is due on a connection that was reset while its queue
+    # was full. `Connections` closes those that are silent.
     (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
-    (zmq.HEARTBEAT_IVL, 1000),
-    (zmq.HEARTBEAT_TIMEOUT, 3000),
     (zmq.LINGER, 0),
 )
 

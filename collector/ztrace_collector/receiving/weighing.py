@@ -1,4 +1,4 @@
-"""Bytes that libzmq holds for each connection, and which connections hold too many.
+"""Bytes that libzmq holds for each connection, and which connections hold too many, or send none.
 
 One idea: libzmq bounds a frame, and the whole messages of a connection, but not the frames of a message that
 never ends. The system counts the bytes read from each connection; those read since its last message was
@@ -18,6 +18,10 @@ MAX_UNFINISHED, MAX_ALL_UNFINISHED = MAX_FRAME_BYTES + (1 << 20), 64 << 20
 #: Bytes held for a connection, and for all, while messages wait to be taken: more than libzmq's queue of a
 #: publisher's largest messages.
 MAX_HELD, MAX_ALL_HELD = 40 << 20, 1 << 30
+#: Time without a byte after which a peer is gone: publishers send something every second.
+SILENT_S = 30.0
+#: Time between two looks after which this process may have been stopped.
+LATE_S = 2.0
 #: Interval of the looks while connections are open, and while none is; share of the time they may take. A
 #: peer on this machine sends 200 MB between two looks.
 LOOK_S, IDLE_LOOK_S, SHARE = 0.05, 0.5, 0.05
@@ -26,13 +30,20 @@ QUICK_S, QUICK_BYTES = 0.01, 1 << 20
 
 
 class Scales:
-    """Bytes that libzmq holds for each connection, by descriptor."""
+    """Bytes that libzmq holds for each connection, by descriptor.
+
+    Attributes:
+        silent: connections that had sent nothing for long, as of the last look.
+    """
 
     def __init__(self) -> None:
         #: Bytes read from a connection until its last message was taken, as of the look after that.
         self._until: dict[int, int] = {}
+        self.silent: list[int] = []
         self._heard: set[int] = set()
-        self._next_s = 0.0
+        #: Bytes read from a connection as of the last look, and the time at which they last increased.
+        self._read: dict[int, tuple[int, float]] = {}
+        self._looked_s = self._next_s = 0.0
         #: There are connections; one is new, or holds enough to be looked at soon.
         self._is_open = self._is_quick = False
 
@@ -49,6 +60,7 @@ class Scales:
     def forget(self, number: int) -> None:
         """Start over with a descriptor that belongs to another connection now."""
         self._until.pop(number, None)
+        self._read.pop(number, None)
         self._heard.discard(number)
 
     def look(self, numbers: Collection[int], is_drained: Callable[[], bool]) -> list[int]:
@@ -61,12 +73,15 @@ class Scales:
         """
         now_s = time.monotonic()
         self._is_open = bool(numbers)
+        self.silent = []
         if now_s < self._next_s:
             return []
         weights: dict[int, int] = {}
         until: dict[int, int] = {}
         for number in numbers:
             read = count_read(number)
+            if self._read.get(number, (0, 0.0))[0] != read:
+                self._read[number] = read, now_s
             until[number] = read if number in self._heard else self._until.get(number, 0)
             if read > until[number]:
                 weights[number] = read - until[number]
@@ -74,9 +89,16 @@ class Scales:
             not until.keys() <= self._until.keys() or max(weights.values(), default=0) > QUICK_BYTES
         )
         self._until = until
+        self._read = {number: self._read[number] for number in numbers if number in self._read}
         self._heard.clear()
         self._next_s = now_s + max(QUICK_S if self._is_quick else LOOK_S, (time.monotonic() - now_s) / SHARE)
-        most, most_of_all = (MAX_UNFINISHED, MAX_ALL_UNFINISHED) if is_drained() else (MAX_HELD, MAX_ALL_HELD)
+        drained = is_drained()
+        if not drained or now_s - self._looked_s > LATE_S:
+            # More may wait in the system, for room in libzmq's queue or since this process stood still.
+            self._read = {number: (read, now_s) for number, (read, _) in self._read.items()}
+        self.silent = [number for number, (_, since_s) in self._read.items() if now_s - since_s > SILENT_S]
+        self._looked_s = now_s
+        most, most_of_all = (MAX_UNFINISHED, MAX_ALL_UNFINISHED) if drained else (MAX_HELD, MAX_ALL_HELD)
         total = sum(weights.values())
         heavy: list[int] = []
         for number in sorted(weights, key=lambda each: -weights[each]):
