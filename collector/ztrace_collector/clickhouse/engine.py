@@ -35,7 +35,10 @@ _MEANINGS = {
         "free space on the server, or expire spans sooner with 'ztrace clickhouse init --ttl'",
     ),
     252: ("has too many parts to merge", "the server merges them by and by; see its load"),
-    497: ("denies this user what is asked", "grant the user SELECT and INSERT"),
+    497: (
+        "denies this user what is asked",
+        "grant the user SELECT and INSERT, and for --thin CREATE, ALTER and DROP TABLE",
+    ),
     516: ("rejects the user or the password", "see docs/how-to/use-clickhouse.md"),
 }
 

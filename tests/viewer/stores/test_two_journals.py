@@ -61,6 +61,20 @@ def fail_uncaught(trace: bytes) -> dict[str, list[records.Span]]:
     }
 
 
+def fail_as_a_group(trace: bytes) -> dict[str, list[records.Span]]:
+    """Return a tree whose root ends with the group of two exceptions of another service."""
+    passed = travelled("app.Late", "no parcel", records.PASSED, (trace, 3))
+    both = [travelled("app.Late", "no parcel", records.PASSED, (trace, number)) for number in (3, 4)]
+    grouped = travelled("ExceptionGroup", "two", records.GROUPED, (trace, 3))._replace(members=both)
+    return {
+        "shop": [span(trace, 1, name="send", exception=passed)],
+        "stock": [
+            span(trace, 2, 1, name="pack", exception=grouped),
+            *(span(trace, each, 2, name="lift", exception=raised("app.Late", f"{each}")) for each in (3, 4)),
+        ],
+    }
+
+
 def fill_journals(folder: Path, url: str, *, twice: int = 0) -> Path:
     """Fill a database from two files with parts of all trees; return a file with all spans.
 
@@ -73,7 +87,8 @@ def fill_journals(folder: Path, url: str, *, twice: int = 0) -> Path:
     starts = [NOON + tree * MINUTE for tree in range(TREES)]
     trees = [checkout(trace_id(tree, at_ns), at_ns, 1 + tree / 7) for tree, at_ns in enumerate(starts)]
     numbers = count(1)
-    for tree in (*trees, fail_uncaught(trace_id(TREES, NOON))):
+    failed = fail_uncaught(trace_id(TREES, NOON)), fail_as_a_group(trace_id(TREES + 1, NOON))
+    for tree in (*trees, *failed):
         for service, spans in tree.items():
             number = next(numbers)
             parts[service in ("stock", "billing")][number] = message(service, spans, number)
@@ -184,3 +199,9 @@ def test_a_tree_that_two_collectors_have_is_whole(ask_moved: Ask) -> None:
         ask_moved("show", trace_id(number, NOON + number * MINUTE).hex())
     for group in ask_moved("errors", "--sort", "frequent")["groups"]:
         ask_moved("error", group["group"])
+
+
+def test_members_of_a_group_are_uncaught_with_it(ask_both: Ask) -> None:
+    """Both members of a group that ends a root in another collector's spans are uncaught."""
+    (group,) = [each for each in ask_both("errors")["groups"] if each["name"] == "lift"]
+    assert (group["count"], group["uncaught_count"]) == (2, 2)

@@ -30,12 +30,22 @@ FROM (SELECT * FROM exceptions FINAL WHERE exception_group = '') AS e
     INNER JOIN ({_ORIGINS}) AS o ON o.trace_id = e.origin_trace_id AND o.span_id = e.origin_span_id
 GROUP BY o.fingerprint
 """
+#: Origins that a journal knows to be uncaught, with the members of their exception groups, of any journal.
+_ENDED = """
+SELECT trace_id, origin_span_id, journal FROM uncaught_exceptions FINAL
+UNION ALL
+SELECT e.trace_id, toFixedString(unhex(arrayJoin(JSONExtract(e.other_origins, 'Array(String)'))), 8),
+    u.journal
+FROM (SELECT * FROM exceptions FINAL WHERE other_origins != '') AS e
+    INNER JOIN (SELECT * FROM uncaught_exceptions FINAL) AS u
+    ON u.trace_id = e.trace_id AND u.origin_span_id = e.origin_span_id
+"""
 #: Occurrences that are uncaught, which the journal of the origin does not know.
 _UNCAUGHT = f"""
 SELECT fingerprint, count()
 FROM (
     SELECT o.fingerprint AS fingerprint
-    FROM (SELECT * FROM uncaught_exceptions FINAL) AS u
+    FROM ({_ENDED}) AS u
         INNER JOIN ({_ORIGINS}) AS o ON o.trace_id = u.trace_id AND o.span_id = u.origin_span_id
     WHERE {{minutes}}
     GROUP BY o.fingerprint, o.trace_id, o.span_id, o.journal HAVING NOT has(groupArray(u.journal), o.journal)
