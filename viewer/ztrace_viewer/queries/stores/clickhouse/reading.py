@@ -76,7 +76,7 @@ class Reader:
 
 def write_id(value: bytes) -> str:
     """Return the SQL of a trace id or a span id."""
-    return f"unhex('{value.hex()}')"
+    return f"x'{value.hex()}'"
 
 
 def write_ids(values: Iterable[bytes]) -> str:
