@@ -20,15 +20,15 @@ from typing import Any, NamedTuple
 from ztrace_collector.layout import SEALED, SEALED_SPREAD
 from ztrace_collector.sealing.form import Row, SealDamaged, unpack
 
-#: Sealed traces, and rows, that are read together in the order of their ids.
-_TRACES, _ROWS = 256, 2_048
+#: Sealed traces that begin within a piece that is read at a time, at most and at least; and rows.
+_TRACES, _FEW_TRACES, _ROWS = 2_048, 64, 2_048
 #: Traces and spans kept decoded, more than statements that are read at the same time need.
 _OPENED, _OPENED_SPANS = 16, 20_000
 
 _VALUES = ", ".join(f"ztrace_value(sealed.trace, key, {at}) AS {name}" for at, name in enumerate(Row._fields))
 _NAMES = ", ".join(("trace_id", *Row._fields))
 _SEALED = f"""
-CREATE TEMP VIEW sealed_spans AS SELECT traces.trace_id, {_VALUES}, sealed.trace AS trace
+CREATE TEMP VIEW sealed_spans AS SELECT traces.trace_id, {_VALUES}, traces.id AS trace
 FROM main.traces CROSS JOIN main.sealed_traces AS sealed ON sealed.trace = traces.id
     LEFT JOIN main.sealing_dictionaries AS known ON known.id = dictionary
     CROSS JOIN json_each(ztrace_open(sealed.trace, traces.trace_id, first, sealed.spans, known.content))
@@ -61,17 +61,32 @@ def add_views(db: sqlite3.Connection, tell: Callable[[bytes], None] = log_damage
     db.execute(_ALL)
 
 
+class _Decoded(NamedTuple):
+    """A sealed trace, its spans as columns, and their positions as a JSON array."""
+
+    first: int
+    data: bytes
+    columns: Sequence[Sequence[Any]]
+    places: str
+
+
 class _Opened:
-    """Columns of the sealed traces that were opened last, by the key of the trace."""
+    """Sealed traces that were opened last, by their keys."""
 
     def __init__(self, tell: Callable[[bytes], None]) -> None:
-        self._columns: OrderedDict[int, Sequence[Sequence[Any]]] = OrderedDict()
+        self._traces: OrderedDict[int, _Decoded] = OrderedDict()
         self._span_count = 0
         self._tell = tell
         self._damaged: set[bytes] = set()
 
     def open(self, trace: int, trace_id: bytes, first: int, data: bytes, dictionary: bytes | None) -> str:
         """Decode a trace, and return the positions of its spans as a JSON array."""
+        known = self._traces.pop(trace, None)
+        if known is not None and (known.first, known.data) == (first, data):
+            self._traces[trace] = known
+            return known.places
+        if known is not None:
+            self._span_count -= len(known.columns[0])
         try:
             columns = unpack(data, dictionary or b"", first)
         except SealDamaged:
@@ -80,15 +95,16 @@ class _Opened:
                 self._tell(trace_id)
             return "[]"
         count = len(columns[0])
-        self._span_count += count - len(self._columns.pop(trace, ((),))[0])
-        self._columns[trace] = columns
-        while self._span_count > _OPENED_SPANS and len(self._columns) > _OPENED:
-            self._span_count -= len(self._columns.popitem(last=False)[1][0])
-        return f"[{','.join(map(str, range(count)))}]"
+        places = f"[{','.join(map(str, range(count)))}]"
+        self._traces[trace] = _Decoded(first, data, columns, places)
+        self._span_count += count
+        while self._span_count > _OPENED_SPANS and len(self._traces) > _OPENED:
+            self._span_count -= len(self._traces.popitem(last=False)[1].columns[0])
+        return places
 
     def value(self, trace: int, place: int, column: int) -> Any:
         """Return a value of an opened trace."""
-        return self._columns[trace][column][place]
+        return self._traces[trace].columns[column][place]
 
 
 def read_ids(
@@ -105,7 +121,7 @@ def read_ids(
     """
     order = "ORDER BY spans.id LIMIT ?"
     while limit > 0 and after < last:
-        piece = _find_piece(db, after)
+        piece = _find_piece(db, after, min(_TRACES, max(_FEW_TRACES, limit)))
         until = last if piece is None else min(last, piece.until)
         stored = db.execute(
             f"{select('spans')} WHERE spans.id > ? AND spans.id <= ? {order}", (after, until, limit)
@@ -143,8 +159,8 @@ class _Piece(NamedTuple):
     until: int
 
 
-def _find_piece(db: sqlite3.Connection, after: int) -> _Piece | None:
-    """Return where the next sealed spans behind an id are; None if there are none."""
+def _find_piece(db: sqlite3.Connection, after: int, traces: int) -> _Piece | None:
+    """Return where the next sealed spans behind an id are, those of some traces; None if there are none."""
     places = dict(
         db.execute("SELECT name, value FROM settling WHERE name IN (?, ?)", (SEALED, SEALED_SPREAD))
     )
@@ -158,11 +174,11 @@ def _find_piece(db: sqlite3.Connection, after: int) -> _Piece | None:
     for each, first_id, last_id in rows:
         if last_id <= after:
             continue
-        if count >= _TRACES and first_id - 1 > after:
+        if count >= traces:
             # A trace has no span before its first, and neither has any later trace.
             return _Piece(trace if start is None else start, trace, first_id - 1)
         start = each if start is None else start
-        trace, until, count = each, max(until, last_id), count + 1
+        trace, until, count = each, max(until, last_id), count + (first_id > after)
     return None if start is None else _Piece(start, trace, until)
 
 

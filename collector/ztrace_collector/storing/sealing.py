@@ -22,8 +22,9 @@ from ztrace_collector.tables.sealed import COLUMNS, SealedTrace, insert_sealed
 STEP_S, LOOK_S = 0.02, 10.0
 #: Interval of rounds from the first span, for traces that could not be sealed before.
 ROUND_S = 3600.0
-#: Largest trace that is sealed, in spans and in bytes: one takes a step by itself.
-MAX_SPANS, MAX_BYTES = 2_000, 1_000_000
+#: Largest trace that is sealed, in spans and in bytes: one takes a step by itself, and a message with late
+#: spans of several has to make rows of them all.
+MAX_SPANS, MAX_BYTES = 1_000, 1_000_000
 #: Spans of a trace whose texts are not counted before they are packed.
 SMALL = 32
 #: Distance of the first from the last id of a sealed trace: readers by id look so far back.

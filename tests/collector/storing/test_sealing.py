@@ -405,6 +405,7 @@ def test_spans_are_read_in_the_order_of_their_ids(
             delete_first_traces(store, 6)
     with closing(sqlite3.connect(path)) as db, pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "_TRACES", together)
+        patch.setattr(reading, "_FEW_TRACES", 1)
         patch.setattr(reading, "_ROWS", 7)
         add_views(db)
         expected = [each for (each,) in db.execute("SELECT id FROM all_spans ORDER BY id")]

@@ -214,11 +214,11 @@ class Follower:
         ]
         query, found = f"{_RAISED} WHERE {' AND '.join(conditions)}", [*values, first + 1, last]
         db = self._store.db
-        rows = list(read(db, _Raised, query.format("spans"), found))
+        rows = {row.id: row for row in read(db, _Raised, query.format("spans"), found)}
         for trace_id in db.execute(_SEALED, (first + 1, last)).fetchall():
             of_trace = f"{query.format('all_spans')} AND spans.trace_id = ?"
-            rows += read(db, _Raised, of_trace, [*found, *trace_id])
-        for row in sorted(rows, key=lambda row: row.id):
+            rows.update((row.id, row) for row in read(db, _Raised, of_trace, [*found, *trace_id]))
+        for _, row in sorted(rows.items()):
             if self._in_time(row.at_ns):
                 yield {
                     "event": "error",
