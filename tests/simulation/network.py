@@ -155,6 +155,11 @@ class SimulatedLink:
         return 0
 
     @property
+    def is_answered(self) -> bool:
+        """Return False: a simulated connection is accepted at once."""
+        return False
+
+    @property
     def is_lost(self) -> bool:
         """Whether the loss of the settled connection was noticed."""
         return self._settled and self._connection is None

@@ -17,6 +17,8 @@ STAY_S = 30.0
 #: collectors have their turn within the timeout of an exit. It doubles with each round, for collectors that
 #: accept connections late.
 HURRY_S = 0.5
+#: The same where the system has made a connection: its collector may accept it after a transaction.
+ACCEPT_S = 1.5
 
 
 def rank(endpoints: Sequence[str], incarnation: bytes) -> list[str]:
@@ -59,14 +61,15 @@ class Chooser:
             self._moves = 0
         self._was_connected = is_connected
 
-    def move(self, now_s: float, *, is_hurried: bool) -> bool:
+    def move(self, now_s: float, *, is_hurried: bool, is_answered: bool = False) -> bool:
         """Move to the next collector, if the present one has been away for long and there is another.
 
         Args:
             now_s: the time.
             is_hurried: the process cannot wait.
+            is_answered: the present collector's system has answered.
         """
-        hurry_s = HURRY_S * 2 ** min(self._moves // self.count, 8)
+        hurry_s = (ACCEPT_S if is_answered else HURRY_S) * 2 ** min(self._moves // self.count, 8)
         stay_s = min(hurry_s, STAY_S) if is_hurried else STAY_S
         if self.count < 2 or self._was_connected or now_s - self._lost_s < stay_s:
             return False

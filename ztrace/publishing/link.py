@@ -86,6 +86,11 @@ class Link(Protocol):
         ...
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the system of the collector's machine has accepted the connection."""
+        ...
+
+    @property
     def is_lost(self) -> bool:
         """Whether the connection that `settle` was called for is closed, and has to be renewed.
 
@@ -201,6 +206,12 @@ class SocketLink:
             except zmq.Again:
                 return False
         return True
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the connection is open; see `Link`."""
+        self._hear_monitor()
+        return self._connection is not None and self._connection.is_open
 
     @property
     def is_lost(self) -> bool:

@@ -67,8 +67,10 @@ class Peer:
             is_hurried: the process cannot wait.
         """
         self._chooser.look(self.is_connected, now_s)
-        if self._chooser.move(now_s, is_hurried=is_hurried):
-            self._leave(now_s)
+        if self._chooser.count > 1:
+            is_answered = self.refusal is None and self.link is not None and self.link.is_answered
+            if self._chooser.move(now_s, is_hurried=is_hurried, is_answered=is_answered):
+                self._leave(now_s)
         if self.link is not None or not self._retries.are_due(now_s):
             return
         try:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import ztrace
 from ztrace import agent
 from ztrace.publishing import choosing
 
-choosing.STAY_S = 1.0
+choosing.STAY_S = 3.0
 endpoints, spans, pause_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 ztrace.configure("maker", endpoints)
 print(agent.current_publisher().identity.incarnation.hex(), flush=True)
@@ -102,9 +102,13 @@ class Fleet:
     def wait_until_sent(self) -> None:
         """Wait until ClickHouse has everything in the files of the running collectors."""
         query = "SELECT 1 FROM shipping WHERE complete >= (SELECT coalesce(max(id), 0) FROM spans)"
+        self.wait(lambda: all(rows(self.paths[number], query) for number in self.collectors))
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Wait longer than for other conditions: until what has arrived in ClickHouse is counted."""
         deadline_s = time.monotonic() + LONG_S
-        while not all(rows(self.paths[number], query) for number in self.collectors):
-            assert time.monotonic() < deadline_s, "something is not sent on"
+        while not condition():
+            assert time.monotonic() < deadline_s, [each.said() for each in self.collectors.values()]
             time.sleep(0.05)
 
     def accounts(self, incarnation: str) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from ztrace.publishing.choosing import HURRY_S, STAY_S, Chooser, rank
+from ztrace.publishing.choosing import ACCEPT_S, HURRY_S, STAY_S, Chooser, rank
 
 ENDPOINTS = [f"tcp://10.0.0.{number}:4710" for number in range(8)]
 INCARNATION = bytes(range(16))
@@ -70,6 +70,13 @@ def test_a_process_that_cannot_wait_tries_the_others_sooner() -> None:
             now_s += HURRY_S / 4
         waits.append((now_s - before_s) / HURRY_S)
     assert waits == [1, 1, 2, 2]
+
+
+def test_a_collector_that_is_slow_to_accept_gets_more_time() -> None:
+    """A hurried publisher waits longer where the collector's system has answered."""
+    chooser = Chooser(ENDPOINTS[:2], INCARNATION, 0.0)
+    assert not chooser.move(ACCEPT_S - 0.1, is_hurried=True, is_answered=True)
+    assert chooser.move(ACCEPT_S, is_hurried=True, is_answered=True)
 
 
 @pytest.mark.parametrize("is_hurried", [False, True])
