@@ -20,8 +20,11 @@ from tests.clickhouse import Engine
 from tests.collector.clickhouse.delivering import Shop
 from ztrace.wire import DATA, TOPIC, Header, pack_header
 from ztrace_collector.clickhouse.address import ClickHouseAddress, read_address
+from ztrace_collector.clickhouse.engine import open_engine
 from ztrace_collector.clickhouse.initializing import initialize
 from ztrace_collector.clickhouse.schema import Layout
+from ztrace_collector.clickhouse.settling.settler import settle_all
+from ztrace_collector.settling.settler import settle_all as settle_file
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.groups import list_groups
@@ -61,6 +64,11 @@ def main() -> None:
                 sqlite_s += cpu_of(partial(fill, store, templates, number))
                 own_s += cpu_of(shop.deliver)
             engine_s = engine_cpu_s(engine) - before_s
+            settling_s = cpu_of(partial(settle_journal, store))
+            before_s = engine_cpu_s(engine)
+            with open_engine(address) as client:
+                own_settling_s = cpu_of(partial(settle_all, client))
+            engine_settling_s = engine_cpu_s(engine) - before_s
         file_bytes = sum(each.stat().st_size for each in path.parent.glob("journal.db*"))
         stored = int(engine.query("SELECT count() FROM spans", "bench"))
         assert stored == spans, f"{stored:,} spans instead of {spans:,}"
@@ -71,7 +79,12 @@ def main() -> None:
             f"{'storing':32}{1e6 * sqlite_s / spans:>10.2f}{1e6 * both / spans:>12.2f}{both / sqlite_s:>8.2f}"
         )
         print(f"{'  reading, encoding, sending':42}{1e6 * own_s / spans:>12.2f}")
-        print(f"{'  the engine':42}{1e6 * engine_s / spans:>12.2f}\n")
+        print(f"{'  the engine':42}{1e6 * engine_s / spans:>12.2f}")
+        both = own_settling_s + engine_settling_s
+        print(f"{'settling':32}{1e6 * settling_s / spans:>10.2f}{1e6 * both / spans:>12.2f}", end="")
+        print(f"{both / settling_s:>8.2f}")
+        print(f"{'  reading, counting, sending':42}{1e6 * own_settling_s / spans:>12.2f}")
+        print(f"{'  the engine':42}{1e6 * engine_settling_s / spans:>12.2f}\n")
         print(f"{'bytes per span':32}{file_bytes / spans:>10.1f}{on_disk(engine) / spans:>12.1f}")
         for line in engine.query(
             f"SELECT table, round(sum(bytes_on_disk) / {spans}, 2) AS each FROM system.parts"
@@ -119,6 +132,12 @@ def fill(store: Store, templates: list[Template], number: int) -> None:
         if len(waiting) == GATHERED or place == len(templates) - 1:
             store.store(waiting)
             waiting = []
+
+
+def settle_journal(store: Store) -> None:
+    """Count the trees of the journal by path."""
+    for _ in settle_file(store):
+        pass
 
 
 def cpu_of(action: Callable[[], None]) -> float:

@@ -17,8 +17,10 @@ from tests.collector.clickhouse.trees import (
     read_bounds,
     read_figures,
 )
+from tests.collector.messages import make_open, make_span, span_id, trace_id
 from ztrace_collector.clickhouse.engine import open_engine
 from ztrace_collector.clickhouse.settling.settler import Settler, settle_all
+from ztrace_collector.settling.settler import LOOK_S, OPEN_AGAIN_S, OPEN_S, QUIET_S
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -60,6 +62,7 @@ def check(collectors: Collectors, client: "Client") -> None:
     assert expected
     assert read_figures(client) == expected
     assert read_bounds(client) == collectors.expected_bounds()
+    assert client.query("SELECT count() > 0 FROM duplicates").result_rows == [(1,)]
     # What views add up of the spans has those once that are in both journals.
     different = differences(collectors.whole_path, collectors.address)
     assert not {"traces", "method_figures"} & different.keys()
@@ -118,3 +121,71 @@ def test_two_processes_at_once_count_each_tree_once(collectors: Collectors, clie
             settler.step()
     settle_all(client)
     check(collectors, client)
+
+
+class Settling:
+    """Settler with a clock of the test's own."""
+
+    def __init__(self, collectors: Collectors, client: "Client") -> None:
+        self._collectors, self._client = collectors, client
+        self.now_s = 0.0
+        self._settler = Settler(client, clock_s=lambda: self.now_s)
+
+    def calls(self, after_s: float = 0.0) -> dict[str, int]:
+        """Send what the journals have, let a time pass, and return the calls by path in minutes."""
+        self._collectors.deliver()
+        self.now_s += after_s
+        while self._settler.step():
+            pass
+        found: dict[str, int] = {}
+        for (resolution_s, *_, path), (_, calls, *_) in read_figures(self._client).items():
+            if resolution_s == 60 and calls:
+                found[path] = found.get(path, 0) + calls
+        return {path.replace(" > ", "", 1).replace(" server", ""): calls for path, calls in found.items()}
+
+
+def test_a_tree_is_counted_once_it_is_quiet(collectors: Collectors, client: "Client") -> None:
+    """A tree is counted seconds after the last of its spans came, whichever journal that span is in."""
+    settling = Settling(collectors, client)
+    collectors.add("stock", [make_span(1, trace_id=trace_id(0), parent_id=span_id(0), name="pack")], 1)
+    assert settling.calls() == {}
+    collectors.add("front", [make_span(0, name="buy")], 0)
+    assert settling.calls(QUIET_S - 0.1) == {}
+    assert settling.calls(QUIET_S - 0.1) == {}
+    whole = {"front buy": 1, "front buy > stock pack": 1}
+    assert settling.calls(LOOK_S) == whole
+    # A late span has it counted again.
+    collectors.add("stock", [make_span(2, trace_id=trace_id(0), parent_id=span_id(1), name="find")], 1)
+    assert settling.calls(LOOK_S) == whole
+    assert settling.calls(QUIET_S) == {**whole, "front buy > stock pack > stock find": 1}
+
+
+def test_open_spans_are_waited_for(collectors: Collectors, client: "Client") -> None:
+    """A tree with open spans is counted after a minute, and again once they have ended elsewhere."""
+    settling = Settling(collectors, client)
+    collectors.open("front", [make_open(0, name="buy")], 0)
+    collectors.add("stock", [make_span(1, trace_id=trace_id(0), parent_id=span_id(0), name="pack")], 1)
+    assert settling.calls() == {}
+    assert settling.calls(OPEN_S - 0.1) == {}
+    assert settling.calls(OPEN_AGAIN_S) == {"front buy > stock pack": 1}
+    # Its publisher has moved.
+    collectors.add("front", [make_span(0, name="buy")], 1)
+    assert settling.calls(LOOK_S) == {"front buy > stock pack": 1}
+    assert settling.calls(QUIET_S) == {"front buy": 1, "front buy > stock pack": 1}
+    assert read_figures(client) == collectors.expected()
+
+
+def test_a_tree_that_is_too_large_is_left_out(
+    collectors: Collectors, client: "Client", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree with too many spans is counted as left out, once, and others are counted."""
+    monkeypatch.setattr("ztrace_collector.clickhouse.settling.settler.MAX_SPANS", 3)
+    for number in range(2):
+        spans = [make_span(10 * number + each, trace_id=trace_id(0)) for each in range(4)]
+        collectors.add("stock", [*spans, make_span(50 + number, name="buy")], number)
+        collectors.deliver()
+        settle_all(client)
+    left_out = "SELECT value FROM settling FINAL WHERE name = 'left_out'"
+    assert client.query(left_out).result_rows == [(1,)]
+    calls = {key[-1]: numbers[1] for key, numbers in read_figures(client).items() if key[0] == 60}
+    assert calls == {" > stock buy server": 2}

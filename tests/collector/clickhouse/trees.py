@@ -66,8 +66,10 @@ class Collectors:
 
     def add(self, service: str, spans: Sequence[Span], *collectors: int) -> None:
         """Store the next batch of a service."""
-        # Each service runs on a host of its own, in a version of its own.
-        message = self.senders[service].data(*spans, host=service, service_version=f"{len(service)}.0")
+        sender = self.senders[service]
+        # Each service runs on a host of its own, in a version of its own, and all before is acknowledged.
+        sender.floor, sender.retired = sender.sequence, sender.created
+        message = sender.data(*spans, host=service, service_version=f"{len(service)}.0")
         self.store([message], collectors)
 
     def open(self, service: str, spans: Sequence[Span], *collectors: int) -> None:

@@ -117,7 +117,10 @@ class Settler:
             self._sweep_s = now_s + SWEEP_S
             self._bounds.forget()
         has_seen = self._look(now_s)
-        due = [trace_id for trace_id, each in self._waiting.items() if self._is_last or each.due_s <= now_s]
+        # In order of their ids, so that those of a step are near each other in the table.
+        due = sorted(
+            trace_id for trace_id, each in self._waiting.items() if self._is_last or each.due_s <= now_s
+        )
         if due:
             has_left = self._settle(due[:MAX_TREES], now_s)
             self._has_more = has_seen or has_left or len(due) > MAX_TREES

@@ -70,8 +70,9 @@ class Tree(NamedTuple):
 
 def write_ids(ids: Iterable[bytes]) -> str:
     """Return a condition on the trace ids."""
-    among = ", ".join([f"unhex('{each.hex()}')" for each in ids])
-    return f"trace_id IN ({among})"
+    # As one text, since the server takes a quarter of a millisecond for each call of a function in a list.
+    among = ",".join([each.hex() for each in ids])
+    return f"trace_id IN (SELECT toFixedString(unhex(arrayJoin(splitByChar(',', '{among}'))), 16))"
 
 
 def read_settled(client: "Client", trace_ids: Collection[bytes]) -> dict[bytes, Settled]:
