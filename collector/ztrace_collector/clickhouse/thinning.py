@@ -34,8 +34,9 @@ DECIDED, THINNED = "decided", "thinned"
 MAX_TRACES = 100_000
 #: Rows of traces that are decided in one statement, which takes some seconds; a minute is not cut.
 MAX_DECIDED = 500_000
-#: Tables that lose rows. The last one has the spans: what lists name is there, or is told as thinned.
-TABLES = ("roots", "traces", "spans")
+#: Tables that lose rows, with sizes that a merge does not change. The last one has the spans: what lists name
+#: is there, or is told as thinned.
+TABLES = {"roots": "count()", "traces": "sum(span_count)", "spans": "count()"}
 #: Start of the names of copies.
 PREFIX = "thinning_"
 #: Last traces of a day that are looked at for the time until which it is thinned.
@@ -55,10 +56,10 @@ _AMONG = (
 #: Traces that are kept for other reasons than the share; copies of the day's exceptions came on it or later.
 #: A tree that was too large to be counted by path, or was counted with open spans, has `figures`.
 _MATTERS = (
-    f"trace_id IN (SELECT trace_id FROM settled FINAL {_AMONG} AND figures NOT IN ('', '{LATE}')) OR "
     "trace_id IN (SELECT trace_id FROM exceptions FINAL WHERE arrived >= toDateTime('{day}', 'UTC'))"
     " OR trace_id IN (SELECT trace_id FROM unfinished_spans FINAL)"
     " OR trace_id IN (SELECT trace_id FROM pins FINAL WHERE pinned = 1)"
+    f" OR trace_id IN (SELECT trace_id FROM settled FINAL {_AMONG} AND figures NOT IN ('', '{LATE}'))"
 )
 # A trace that had spans on an earlier day was decided with that one: it is kept, or what is left of it.
 _DECIDE = f"""
@@ -151,8 +152,8 @@ class Thinner:
     def _find_day(self) -> date | None:
         """Return the first day that is over and is not thinned, None if there is none."""
         rows = self._read(
-            f"WITH ({_DELIVERED}) AS delivered SELECT DISTINCT toDate(partition) AS each FROM system.parts"
-            " WHERE active AND table = 'traces' AND database = currentDatabase()"
+            f"WITH ({_DELIVERED}) AS delivered SELECT DISTINCT toDateOrZero(partition) AS each"
+            " FROM system.parts WHERE active AND table = 'traces' AND database = currentDatabase()"
             f" AND toDateTime64(each + 1, 3, 'UTC') + toIntervalSecond({GRACE_S}) <= delivered"
             f" AND ifNull(each < ({_UNCOUNTED}), 1)"
             f" AND each NOT IN (SELECT day FROM thinned_days FINAL WHERE state = '{THINNED}')"
@@ -171,13 +172,13 @@ class Thinner:
     def _replace(self, table: str, day: date) -> Iterator[None]:
         """Replace the day's partition of a table by one without the rows of thinned traces."""
         before = kept = -1
-        while self._count(table, day) != before:
+        while self._measure(table, table, day) != before:
             # A collector that was away may send its last block meanwhile, which the copy lacks.
             self._drop_copies()
-            before, copy = self._count(table, day), f"{PREFIX}{table}_{secrets.token_hex(4)}"
+            before, copy = self._measure(table, table, day), f"{PREFIX}{table}_{secrets.token_hex(4)}"
             self._run(f"CREATE TABLE {copy} AS {table}")
             yield from self._copy(table, copy, day)
-            kept = self._count(copy, day)
+            kept = self._measure(table, copy, day)
         if kept == 0:
             self._run(f"ALTER TABLE {table} DROP PARTITION '{day}'")
         elif kept < before:
@@ -195,7 +196,7 @@ class Thinner:
             slice_ = f"{gone}{beyond} ORDER BY trace_id LIMIT 1 OFFSET {MAX_TRACES - 1}"
             ends = self._read(f"SELECT hex(trace_id) FROM ({slice_})")
             is_last = not ends
-            within = f"{beyond}" if is_last else f"{beyond} AND trace_id <= unhex('{ends[0][0]}')"
+            within = beyond if is_last else f"{beyond} AND trace_id <= unhex('{ends[0][0]}')"
             # Without tokens a part of the copy with the rows of an earlier one would be ignored.
             self._run(
                 f"INSERT INTO {copy} SELECT * FROM {table} WHERE toDate(arrived) = '{day}'{within}"
@@ -221,9 +222,10 @@ class Thinner:
         ):
             self._run(f"DROP TABLE {name} SYNC")
 
-    def _count(self, table: str, day: date) -> int:
-        ((count,),) = self._read(f"SELECT count() FROM {table} WHERE toDate(arrived) = '{day}'")
-        return int(count)
+    def _measure(self, table: str, name: str, day: date) -> int:
+        """Return the size of a day of a table, or of its copy, by name."""
+        ((size,),) = self._read(f"SELECT {TABLES[table]} FROM {name} WHERE toDate(arrived) = '{day}'")
+        return int(size)
 
     def _read(self, query: str) -> Sequence[Sequence[Any]]:
         return self._client.query(query).result_rows

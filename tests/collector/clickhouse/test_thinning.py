@@ -23,7 +23,7 @@ from ztrace_collector.clickhouse.initializing import initialize
 from ztrace_collector.clickhouse.messages import Step
 from ztrace_collector.clickhouse.requesting import pin
 from ztrace_collector.clickhouse.schema import Layout
-from ztrace_collector.clickhouse.settling.settler import settle_all
+from ztrace_collector.clickhouse.settling import settler
 from ztrace_collector.clickhouse.thinning import GRACE_S, PREFIX, Thinner
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.thinning import RARE
@@ -58,7 +58,7 @@ class Mall(Shop):
         """Deliver everything, and count it by path."""
         super().deliver()
         with open_engine(self.address) as client:
-            settle_all(client)
+            settler.settle_all(client)
 
     def send(self, *spans: Span) -> None:
         """Store spans and deliver them, now."""
@@ -238,6 +238,16 @@ def test_pins_and_open_trees_are_kept(mall: Mall) -> None:
     pin(mall.address, ids[1], undo=True)
     mall.thin()
     assert [each in mall.kept() for each in ids] == [True, False, True, False]
+
+
+def test_a_tree_too_large_to_be_counted_is_kept(mall: Mall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree that is not in the figures by path, as it has too many spans, is kept as in a file."""
+    monkeypatch.setattr(settler, "MAX_SPANS", 2)
+    trees = [tree(each) for each in range(100)]
+    mall.send(*flatten(trees), late_span(mall, ordinary()))
+    mall.thin()
+    assert make_id(ordinary()) in mall.kept()
+    assert make_id(ordinary(1)) not in mall.kept()
 
 
 def test_a_late_span_of_a_thinned_trace_goes_as_well(mall: Mall) -> None:
