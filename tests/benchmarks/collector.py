@@ -21,10 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import msgpack
 import zmq
@@ -33,6 +34,7 @@ from sqlite_utils import Database
 from ztrace.wire import BYE, DATA, TOPIC, WELCOME, Header, pack_header, unpack_acks
 from ztrace_collector.layout import LOG_BYTES
 from ztrace_collector.service import Options, collect
+from ztrace_collector.settling.spare_time import SpareTime
 from ztrace_collector.storing.database import CACHE_KIB
 from ztrace_collector.tables.schema import migrations
 
@@ -232,20 +234,32 @@ def start_collector(database: Path) -> tuple["subprocess.Popen[str]", str]:
     return process, process.stdout.readline().strip()
 
 
-def stop_collector(process: "subprocess.Popen[str]") -> tuple[int, float]:
-    """Stop a collector; return its peak resident memory in MB and its CPU seconds."""
+def stop_collector(process: "subprocess.Popen[str]") -> tuple[int, float, float]:
+    """Stop a collector; return its peak memory in MB, its CPU seconds, and those of its spare time."""
     process.terminate()
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, process.returncode
-    megabytes, cpu_s = output.split()
-    return int(megabytes), float(cpu_s)
+    megabytes, cpu_s, spare_s = output.split()
+    return int(megabytes), float(cpu_s), float(spare_s)
 
 
 def run_collector(database: Path) -> None:
-    """Run the collector process, and print its peak memory and CPU time at the end."""
-    collect(Options("tcp://127.0.0.1:0", database), ready=lambda endpoint: print(endpoint, flush=True))
+    """Run the collector process; print its peak memory, CPU time, and that of its spare time."""
+    spare_s = 0.0
+
+    def timed(work: Callable[..., None]) -> Callable[..., None]:
+        def step(*arguments: object) -> None:
+            nonlocal spare_s
+            begun_s = time.thread_time()
+            work(*arguments)
+            spare_s += time.thread_time() - begun_s
+
+        return step
+
+    with patch.multiple(SpareTime, step=timed(SpareTime.step), finish=timed(SpareTime.finish)):
+        collect(Options("tcp://127.0.0.1:0", database), ready=lambda endpoint: print(endpoint, flush=True))
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(usage.ru_maxrss // 1024, usage.ru_utime + usage.ru_stime)
+    print(usage.ru_maxrss // 1024, usage.ru_utime + usage.ru_stime, spare_s)
 
 
 def connect(stack: ExitStack, endpoint: str) -> dict[str, Publisher]:
@@ -294,7 +308,7 @@ def measure_millions(folder: Path, templates: Sequence[Template], spans: int) ->
                 now_s = time.perf_counter()
                 yield done, (done - last) / (now_s - then_s)
                 then_s, last = time.perf_counter(), done
-    yield stop_collector(process)
+    yield stop_collector(process)[:2]
 
 
 def main() -> None:

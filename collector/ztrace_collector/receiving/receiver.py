@@ -167,7 +167,8 @@ class Receiver:
                 frames, user, connection, route = self._receive()
             except zmq.Again:
                 now_s = time.monotonic()
-                if stopping() or now_s >= deadline_s:
+                # After a hello alone nothing follows before the answer, and other connections wait meanwhile.
+                if (received and not messages) or stopping() or now_s >= deadline_s:
                     break
                 if now_s < short_s:
                     self.socket.poll(_milliseconds(short_s - now_s))
@@ -188,8 +189,9 @@ class Receiver:
             taken[connection] += 1
             if taken[connection] >= MAX_OF_ONE:
                 break
-        wait_s = min(MAX_GATHER_S, byte_count / STREAM_BYTES_PER_S)
-        self._gather_s = time.monotonic() + wait_s
+        if messages:
+            wait_s = min(MAX_GATHER_S, byte_count / STREAM_BYTES_PER_S)
+            self._gather_s = time.monotonic() + wait_s
         return messages
 
     def acknowledge(self, next_sequences: Mapping[bytes, int]) -> None:

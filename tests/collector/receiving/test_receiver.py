@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -599,13 +599,13 @@ def _is_cut(connection: socket.socket) -> bool:
     return True
 
 
-def let_in(receiver: Receiver, *publishers: Publisher) -> None:
+def let_in(receiver: Receiver, *publishers: Publisher, stopping: Callable[[], bool] = lambda: True) -> None:
     """Answer the hello of each publisher, all of which have just connected."""
     for publisher in publishers:
 
         def is_answered(publisher: Publisher = publisher) -> bool:
             receiver.tend(Refusals().note, lambda _: None)
-            receiver.gather(lambda: True, Refusals().note)
+            receiver.gather(stopping, Refusals().note)
             return bool(publisher.socket.poll(10))
 
         wait_for(is_answered)
@@ -761,11 +761,9 @@ def test_requests_of_other_programs_are_left_to_the_store(connect: Connect) -> N
     assert door.messages[0] == [b"", b"GET /"]
 
 
-def test_a_publisher_with_a_full_window_is_not_kept_waiting(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Gathering ends with as many messages of a connection as its publisher has in flight."""
-    monkeypatch.setattr(receiver, "GATHER_S", 1e6)
+@pytest.fixture
+def until_late() -> Iterator[Callable[[], bool]]:
+    """Yield a function that ends a gathering at a deadline, which must not have been reached afterwards."""
     deadline_s = time.monotonic() + DEADLINE_S
     late: list[bool] = []
 
@@ -773,13 +771,31 @@ def test_a_publisher_with_a_full_window_is_not_kept_waiting(
         late.append(time.monotonic() > deadline_s)
         return late[-1]
 
+    yield stopping
+    assert not any(late)
+
+
+def test_a_hello_is_answered_without_gathering(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, until_late: Callable[[], bool]
+) -> None:
+    """Gathering ends at once after a hello alone, so that the next connection is authenticated."""
+    monkeypatch.setattr(receiver, "GATHER_S", 1e6)
+    with Receiver("tcp://127.0.0.1:0", None) as opened:
+        for number in range(3):
+            let_in(opened, connect(opened.endpoint, number=number), stopping=until_late)
+
+
+def test_a_publisher_with_a_full_window_is_not_kept_waiting(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, until_late: Callable[[], bool]
+) -> None:
+    """Gathering ends with as many messages of a connection as its publisher has in flight."""
+    monkeypatch.setattr(receiver, "GATHER_S", 1e6)
     with Receiver("tcp://127.0.0.1:0", None) as opened:
         peer = connect(opened.endpoint)
         let_in(opened, peer)
         for _ in range(receiver.MAX_OF_ONE):
             peer.send()
-        assert len(opened.gather(stopping, Refusals().note)) == receiver.MAX_OF_ONE
-    assert not any(late)
+        assert len(opened.gather(until_late, Refusals().note)) == receiver.MAX_OF_ONE
 
 
 def test_a_stream_is_gathered_until_other_work_is_due(
