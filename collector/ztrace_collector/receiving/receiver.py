@@ -134,8 +134,9 @@ class Receiver:
             except zmq.ZMQError as error:
                 raise _explain(error, self._wanted) from error
             _ignore_chosen_ids(router)
+            self._own = {router, *self.connections.sockets}
             self.poller = zmq.Poller()
-            for watched in (router, *self.connections.sockets):
+            for watched in self._own:
                 self.poller.register(watched, zmq.POLLIN)
             self._stack = stack.pop_all()
         return self
@@ -151,7 +152,8 @@ class Receiver:
     def gather(self, stopping: Callable[[], bool], note: Note) -> list[list[bytes]]:
         """Receive the messages of one transaction: those pending, and those that arrive within a moment.
 
-        Within a stream of messages the moment is longer, and ends with anything else that `poller` waits for.
+        Within a stream of messages the moment is longer. Connections are tended meanwhile, and it ends with
+        anything else that `poller` waits for.
 
         Args:
             stopping: returns True to skip the wait.
@@ -160,7 +162,7 @@ class Receiver:
         messages: list[list[bytes]] = []
         received = byte_count = 0
         taken: Counter[int] = Counter()
-        short_s = time.monotonic() + GATHER_S
+        short_s = tend_s = time.monotonic() + GATHER_S
         deadline_s = max(short_s, self._gather_s)
         while received < MAX_MESSAGES and byte_count < MAX_BYTES:
             try:
@@ -173,9 +175,14 @@ class Receiver:
                 if now_s < short_s:
                     self.socket.poll(_milliseconds(short_s - now_s))
                     continue
-                ready = dict(self.poller.poll(_milliseconds(deadline_s - now_s)))
-                if ready and self.socket not in ready:
+                if now_s >= tend_s:
+                    self.connections.tend(note)
+                    tend_s = now_s + GATHER_S
+                ready = dict(self.poller.poll(_milliseconds(min(deadline_s, tend_s) - now_s))).keys()
+                if ready - self._own:
                     break
+                if ready - {self.socket}:
+                    tend_s = now_s
                 continue
             received += 1
             byte_count += sum(map(len, frames))
