@@ -87,34 +87,25 @@ def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanCon
 
 def parse_caller(traceparent: object, tracestate: object = None) -> Caller | None:
     """Return what `parse_traceparent` does, as a tuple."""
-    if type(traceparent) is str and len(traceparent) == TRACEPARENT_CHARS and traceparent[:3] == "00-":
-        caller = _parse_fields(traceparent)  # As most are.
+    if type(traceparent) is str and len(traceparent) == TRACEPARENT_CHARS:
+        text = traceparent
     else:
         if isinstance(traceparent, bytes):
             traceparent = traceparent[: _MAX_TRACEPARENT + 1].decode("ascii", "replace")
         if not isinstance(traceparent, str) or len(traceparent) > _MAX_TRACEPARENT:
             return None
-        caller = _parse_fields(_as_version_00(traceparent.strip()))
-    if caller is not None and tracestate and isinstance(tracestate, str):
-        return caller[0], caller[1], (caller[2][0], cut_state(tracestate))
-    return caller
-
-
-def _parse_fields(traceparent: str) -> Caller | None:
-    """Return the fields in the 55 characters of version 00, None if one is not valid."""
+        text = traceparent.strip()
+    if text[:3] != "00-":
+        text = _as_version_00(text)
     try:
-        w3c = _W3C_OF[traceparent[52:]]
         # Unlike `bytes.fromhex`, `unhexlify` takes no spaces. Both take capitals, which are not valid here.
-        trace_id, span_id = unhexlify(traceparent[3:35]), unhexlify(traceparent[36:52])
+        trace_id, span_id, w3c = unhexlify(text[3:35]), unhexlify(text[36:52]), _W3C_OF[text[52:]]
     except (ValueError, KeyError):
         return None
-    if (
-        traceparent[35] != "-"
-        or traceparent.lower() != traceparent
-        or trace_id == NO_TRACE_ID
-        or span_id == NO_SPAN_ID
-    ):
+    if text[35] != "-" or text.lower() != text or trace_id == NO_TRACE_ID or span_id == NO_SPAN_ID:
         return None
+    if tracestate and isinstance(tracestate, str):
+        w3c = w3c[0], cut_state(tracestate)
     return trace_id, span_id, w3c
 
 

@@ -16,6 +16,7 @@ from ztrace.spans import CLIENT, Span
 
 #: Byte of each value of the flags, as in the context that goes to the server.
 FLAGS: Final = [bytes((flags,)) for flags in range(256)]
+_NEW_FLAGS: Final = FLAGS[NEW_TRACE[0]]
 
 
 @cover
@@ -51,9 +52,13 @@ def start_call(span: Span, name: str, attributes: dict[str, Any]) -> bytes | Non
         if parent is None:
             trace_id = new_trace_id(now_ns + target.offset_ns)
             w3c = NEW_TRACE
+            context = trace_id + span_id + _NEW_FLAGS
         else:
             trace_id = parent.trace_id
             w3c = parent.w3c
+            context = trace_id + span_id + FLAGS[w3c[0] & 255]
+            if w3c[1]:
+                context = add_state(context, w3c[1])
         span.trace_id = trace_id
         span.w3c = w3c
         span._above = parent
@@ -61,9 +66,6 @@ def start_call(span: Span, name: str, attributes: dict[str, Any]) -> bytes | Non
         span._beside = False
         span._publisher = target
         span._owner = None
-        context = trace_id + span_id + FLAGS[w3c[0] & 255]
-        if w3c[1]:
-            context = add_state(context, w3c[1])
         target.register[span] = None
         # From here on no call, so that no other thread and no signal handler comes in between.
         if parent is None:

@@ -34,14 +34,15 @@ def read_bytes(data: bytes | memoryview | None) -> Caller | None:
     """Return the sender's span, None if there is none or none that can be read."""
     if not data:
         return None
-    state: bytes | memoryview = b""
-    if CONTEXT_BYTES < len(data) <= MAX_CONTEXT:
-        data, state = data[:CONTEXT_BYTES], data[CONTEXT_BYTES:]
-    if len(data) == CONTEXT_BYTES:
+    if len(data) == CONTEXT_BYTES:  # As most are.
         trace_id, span_id, flags = _split(data)
         if trace_id != NO_TRACE_ID and span_id != NO_SPAN_ID:
-            if state:
-                return trace_id, span_id, (flags & 3, cut_state(str(state, "ascii", "replace")))
             return trace_id, span_id, _W3C[flags & 3]
+    elif CONTEXT_BYTES < len(data) <= MAX_CONTEXT:
+        caller = read_bytes(data[:CONTEXT_BYTES])
+        if caller is None:
+            return None
+        trace_id, span_id, (flags, _) = caller
+        return trace_id, span_id, (flags, cut_state(str(data[CONTEXT_BYTES:], "ascii", "replace")))
     diagnostics.count(UNREADABLE)
     return None

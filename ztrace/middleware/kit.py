@@ -38,12 +38,13 @@ def read_context(header: Mapping[str, Any]) -> SpanContext | None:
 
 def read_caller(header: Mapping[str, Any]) -> Caller | None:
     """Return what `read_context` does, as a tuple."""
-    traceparent = header.get(OWN_CONTEXT)
+    get = header.get
+    traceparent = get(OWN_CONTEXT)
     if type(traceparent) is not str:
-        traceparent = header.get("traceparent")
-    if not traceparent:
-        return None
-    caller = parse_caller(traceparent, header.get("tracestate"))
+        traceparent = get("traceparent")
+        if not traceparent:
+            return None
+    caller = parse_caller(traceparent, get("tracestate"))
     if caller is None:
         diagnostics.count(UNREADABLE)
     return caller

@@ -24,11 +24,12 @@ MAX_REPLY = 8192
 _MAX_MESSAGE, _MAX_BYTES = 1000, 2000
 #: Digits of the longest duration that is read: 31 years.
 _MAX_DIGITS = 18
-_MAX_NS = 10**_MAX_DIGITS
+MAX_NS: Final = 10**_MAX_DIGITS
 #: Bytes of a duration that is sent alone: no text of a reply looks like a valid one.
 DURATION_BYTES: Final = 8
 #: Longest text that has a duration alone.
 _MAX_PLAIN = 2 + _MAX_DIGITS
+_from_bytes = int.from_bytes  # Big-endian by default.
 #: Reason under which texts are counted that cannot be read.
 UNREADABLE: Final = "peer_reply"
 
@@ -82,14 +83,13 @@ def take_reply(
     if not text:
         return False
     try:
-        # As most replies are.
         if (type(text) is bytes or type(text) is memoryview) and len(text) == DURATION_BYTES:
-            text = int.from_bytes(text, "big")
-        if type(text) is int:
-            if not 0 <= text < _MAX_NS:
-                raise ValueError("not a duration")
-            span.covered_ns += text
-            return False
+            text = _from_bytes(text)
+        if type(text) is int:  # As most replies are.
+            if 0 <= text < MAX_NS:
+                span.covered_ns += text
+                return False
+            raise ValueError("not a duration")
         if len(text) > MAX_REPLY:  # type: ignore[arg-type]
             raise ValueError("too long")
         if type(text) is str and text[:2] == "d=" and len(text) <= _MAX_PLAIN and text[2:].isdigit():

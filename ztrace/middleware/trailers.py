@@ -17,6 +17,7 @@ _MARKER: Final = b"\x00ztrace\x01"
 _LENGTH, _END = 2, 2 + len(_MARKER)
 #: Ends of trailers by the length of the text, as most have.
 _ENDS = [length.to_bytes(_LENGTH, "big") + _MARKER for length in range(64)]
+_LENGTHS = {end: length for length, end in enumerate(_ENDS)}
 #: Reason under which trailers are counted whose length is wrong.
 UNREADABLE: Final = "peer_trailer"
 
@@ -31,9 +32,12 @@ def make_trailer(text: bytes) -> bytes:
 
 def read_trailer(data: bytes | bytearray | memoryview) -> bytes | None:
     """Return the text of the trailer behind encoded data, None if there is none."""
+    end = len(data) - _END
+    length = _LENGTHS.get(bytes(data[-_END:]))
+    if length is not None and length <= end:
+        return bytes(data[end - length : end])
     if data[-len(_MARKER) :] != _MARKER:
         return None
-    end = len(data) - _END
     length = (data[end] << 8) + data[end + 1] if end >= 0 else 0
     if length > MAX_TRAILER or length > end:
         diagnostics.count(UNREADABLE)

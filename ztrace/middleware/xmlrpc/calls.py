@@ -28,13 +28,21 @@ _EXCEPTION = re.compile(r"<class '([\w.]+)'>:(.*)\Z", re.DOTALL)
 
 
 class _Call:
-    """A call in flight: its span once that is made, and the reply once that has arrived."""
+    """A call in flight.
+
+    Attributes:
+        span: of the call, once that is made.
+        reply: text of the reply, once that has arrived.
+        is_open: false once the call has ended.
+    """
 
     # Defaults of the class, and no __init__: each call has an instance.
     span: Span | None = None
     reply: str | None = None
+    is_open = True
 
 
+#: Call that this thread or task has made last; it may have ended.
 _calling: ContextVar[_Call | None] = ContextVar("ztrace_xmlrpc_calling", default=None)
 #: Replies of the calls of the multicall that is being made, for its iterator.
 _batch: ContextVar[list[str | None] | None] = ContextVar("ztrace_xmlrpc_batch", default=None)
@@ -71,7 +79,9 @@ def _wrap_request(original: Callable[..., Any]) -> Callable[..., Any]:
                     outer = _calling.get()
                     call = _Call()
                     _begin(call, self, methodname, params)
-                    _set(_calling, call)
+                    if HOLDS:
+                        _held = copy_context()
+                    _calling.set(call)
                 response = original(self, methodname, params)
             except BaseException as exception:
                 take_off_frame(exception)
@@ -80,11 +90,14 @@ def _wrap_request(original: Callable[..., Any]) -> Callable[..., Any]:
             if call is not None:
                 if methodname == MULTICALL:
                     _take_batch(response)
-                _set(_calling, outer)
-                if call.span is not None:
+                if outer is not None and outer.is_open:
+                    _set(_calling, outer)
+                call.is_open = False
+                span = call.span
+                if span is not None:
                     if call.reply is not None:
-                        take_reply(call.span, call.reply)
-                    end_call(call.span)
+                        take_reply(span, call.reply)
+                    end_call(span)
             return response
         except BaseException as exception:
             insist(_fail, call, outer, exception)  # An exception may have arrived in the code above.
@@ -126,6 +139,7 @@ def _fail(call: _Call | None, outer: _Call | None, exception: BaseException) -> 
     if call is None:
         return
     _set(_calling, outer)
+    call.is_open = False
     span = call.span
     if span is not None and has_started(span):
         if not take_reply(span, call.reply, exception) and issubclass(type(exception), client.Fault):
@@ -150,7 +164,7 @@ def _wrap_send_content(original: Callable[..., Any]) -> Callable[..., Any]:
     def send_content(self: Any, connection: Any, request_body: Any) -> Any:
         try:
             call = _calling.get()
-            if call is not None and call.span is not None and call.span._state in RUNS:
+            if call is not None and call.is_open and call.span is not None and call.span._state in RUNS:
                 _send_context(connection, call.span)
             return original(self, connection, request_body)
         except BaseException as exception:
@@ -174,7 +188,7 @@ def _wrap_parse_response(original: Callable[..., Any]) -> Callable[..., Any]:
     def parse_response(self: Any, response: Any) -> Any:
         try:
             call = _calling.get()
-            if call is not None:
+            if call is not None and call.is_open:
                 _read_reply(response, call)
             return original(self, response)
         except BaseException as exception:

@@ -7,11 +7,10 @@ from typing import Any
 from xmlrpc import client, server
 
 from ztrace import diagnostics, spans
-from ztrace.context import HOLDS
+from ztrace.context import HOLDS, NEW, RUNS
 from ztrace.exceptions import messages
 from ztrace.exceptions.recording import type_name
 from ztrace.exceptions.tracebacks import take_off_frame
-from ztrace.fused.interrupted import has_started
 from ztrace.fused.serving import ServedSpan, end_served, start_served
 from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.kit import new_span, read_caller
@@ -36,12 +35,12 @@ class _Request:
         reply: header of the response, once it is known.
     """
 
+    # Defaults of the class, and no __init__: each request has an instance.
+    context: dict[str, Any] = {}  # noqa: RUF012 never changed
     reply: str | None = None
 
-    def __init__(self, context: dict[str, Any]) -> None:
-        self.context = context
 
-
+#: Request that this thread or task has served last, without its context once that is over.
 _serving: ContextVar[_Request | None] = ContextVar("ztrace_xmlrpc_serving", default=None)
 
 
@@ -59,11 +58,15 @@ def wrap_server() -> None:
 def _wrap_post(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def do_POST(self: Any) -> Any:
+        request = None
         try:
             if spans.publisher is not None:
-                _set_serving(_read_request(self.headers))
+                request = _Request()
+                _read_context(request, self.headers)
+                _set_serving(request)
             result = original(self)
-            _set_serving(None)
+            if request is not None:
+                request.context, request.reply = {}, None
             return result
         except BaseException as exception:
             take_off_frame(exception)
@@ -78,15 +81,13 @@ def _set_serving(request: _Request | None) -> None:
     _serving.set(request)
 
 
-def _read_request(headers: Any) -> _Request:
-    context: dict[str, Any] = {}
+def _read_context(request: _Request, headers: Any) -> None:
     try:
         found = read_headers(headers, "traceparent")
         if "traceparent" in found:
-            context = {"traceparent": found["traceparent"], "tracestate": found.get("tracestate")}
+            request.context = {"traceparent": found["traceparent"], "tracestate": found.get("tracestate")}
     except Exception:
         diagnostics.contain("xmlrpc")
-    return _Request(context)
 
 
 def _wrap_end_headers(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -178,7 +179,7 @@ def _find_fault(served: _Served, response: bytes) -> BaseException | None:
 def _end(served: _Served, exception: BaseException | None) -> None:
     """End the span of a call, and leave the reply for the response's headers."""
     span, served.exception = served.span, None
-    if span is None or not has_started(span):
+    if span is None or getattr(span, "_state", NEW) not in RUNS:
         return
     try:
         request = _serving.get()

@@ -32,12 +32,8 @@ from ztrace.context import make_current
 from ztrace.exceptions import messages
 from ztrace.fused.calls import end_call
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.kit import (
-    OWN_CONTEXT,
-    read_context,
-    write_context,
-)
-from ztrace.middleware.replies import reply_text, take_reply
+from ztrace.middleware.kit import OWN_CONTEXT, read_context
+from ztrace.middleware.replies import MAX_NS, reply_text, take_reply
 from ztrace.middleware.zerorpc.calls import (
     REPLY_KEY,
     calling,
@@ -62,7 +58,7 @@ from ztrace.middleware.zerorpc.serving import (
     wrap_receiver,
     wrap_server,
 )
-from ztrace.propagation import inject
+from ztrace.propagation import format_traceparent, inject
 from ztrace.spans import Span
 
 #: Callers of `get_task_context` that need no context: a request gets that of its own span in before_request,
@@ -116,13 +112,19 @@ class ZerorpcMiddleware(Registered):
         if spans.publisher is None:
             return
         try:
-            call = calling.get()
-            if call is not None and call.context is not None and call.span is not None:
-                span, header = call.span, request.header
-                call.context = None
-                call.message_id = message_id = header["message_id"]
+            span = calling.get()
+            if span is not None and span.is_unsent:
+                header = request.header
+                span.message_id = message_id = header["message_id"]
                 open_calls[message_id] = span
-                write_context(span, header)
+                span.is_unsent = False
+                traceparent = format_traceparent(span)
+                if "traceparent" in header:  # Another tracer's.
+                    header[OWN_CONTEXT] = traceparent
+                else:
+                    header["traceparent"] = traceparent
+                    if span.w3c[1]:
+                        header["tracestate"] = span.w3c[1]
         except Exception:
             diagnostics.contain("zerorpc")
 
@@ -133,15 +135,16 @@ class ZerorpcMiddleware(Registered):
             span = open_calls.get(message_id)
             if span is None:
                 return
-            if reply is not None:
-                answer = reply.header.get(REPLY_KEY)
-                if exception is None:
-                    if answer:
-                        take_reply(span, answer)
-                else:
-                    take_remote_error(span, exception, answer)
+            answer = None if reply is None else reply.header.get(REPLY_KEY)
             if exception is not None:
+                if reply is not None:
+                    take_remote_error(span, exception, answer)
                 return
+            if answer is not None:
+                if type(answer) is int and 0 <= answer < MAX_NS:  # As most are.
+                    span.covered_ns = answer
+                else:
+                    take_reply(span, answer)
             end_call(span)
             if unread_streams:
                 unread_streams.pop(message_id, None)

@@ -36,29 +36,28 @@ REPLY_KEY = "ztrace"
 open_calls: dict[Any, Span] = {}
 #: Weak references, by message id, whose callbacks report streams that are discarded unread.
 unread_streams: dict[Any, "weakref.ref[Any]"] = {}
-#: Call that this greenlet has made last; before_request sends its context if it is not sent yet.
-calling: "ContextVar[Call | None]" = ContextVar("ztrace_zerorpc_calling", default=None)
+#: Span of the call that this greenlet has made last; before_request sends its context if it is not sent yet.
+calling: "ContextVar[CallSpan | None]" = ContextVar("ztrace_zerorpc_calling", default=None)
 
 
-def set_calling(call: "Call | None") -> None:
+def set_calling(span: "CallSpan | None") -> None:
     """Remember the call that this greenlet makes."""
     _held = copy_context() if HOLDS else None
-    calling.set(call)
+    calling.set(span)
 
 
-class Call:
-    """A call in flight.
+class CallSpan(Span):
+    """Span of a call in flight.
 
     Attributes:
-        span: of the call, once that is made.
-        context: what `start_call` has returned, until before_request has sent the span's context.
+        is_unsent: whether before_request has still to send the span's context.
         message_id: of the request, once that is known.
     """
 
-    # Defaults of the class, and no __init__: each call has an instance.
-    span: Span | None = None
-    context: bytes | None = None
-    message_id: Any = None
+    __slots__ = ("is_unsent", "message_id")
+
+    is_unsent: bool
+    message_id: Any
 
 
 def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,45 +65,52 @@ def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def __call__(self: Any, method: Any, *args: Any, **kargs: Any) -> Any:
-        call = outer = None
+        span = outer = None
         try:
             try:
-                if spans.publisher is not None and (
-                    self._context.__dict__.get("_ztrace") or is_traced(self._context)
-                ):
-                    name = method if type(method) is str else _name_of(method)
-                    outer = calling.get()
-                    call = Call()
-                    if name[:9] != "_zerorpc_":  # The built-in methods have none.
-                        call.span = span = Span()
-                        attributes = self.__dict__.get("_ztrace_attributes") or _call_attributes(self)
-                        call.context = start_call(span, name, attributes)
-                    set_calling(call)
+                if spans.publisher is not None:
+                    # Only clients of a traced context have any.
+                    attributes = self.__dict__.get("_ztrace_attributes") or _call_attributes(self)
+                    if attributes is not None:
+                        outer = calling.get()
+                        name = method if type(method) is str else _name_of(method)
+                        if name[:9] == "_zerorpc_":  # The built-in methods have no span.
+                            set_calling(None)
+                        else:
+                            span = CallSpan()
+                            span.message_id = None
+                            span.is_unsent = start_call(span, name, attributes) is not None
+                            if HOLDS:
+                                _held = copy_context()
+                            calling.set(span)
                 result = original(self, method, *args, **kargs)
-                if outer is not None and outer.context is not None:
+                if outer is not None and outer.is_unsent:
                     set_calling(outer)  # A hook of another middleware has made this call within that one.
             except BaseException as exception:
                 take_off_frame(exception)
-                _fail_call(call, outer, exception)
+                _fail_call(span, outer, exception)
                 raise
-            if call is not None and call.span is not None and call.span._state in RUNS:
-                _await_result(call, result)
+            if span is not None and span._state in RUNS:
+                _await_result(span, result)
             return result
         except BaseException as exception:
-            insist(_fail_call, call, outer, exception)  # An exception may have arrived in the code above.
+            insist(_fail_call, span, outer, exception)  # An exception may have arrived in the code above.
             raise
 
     return __call__
 
 
-def _fail_call(call: Call | None, outer: Call | None, exception: BaseException) -> None:
+def _fail_call(span: CallSpan | None, outer: CallSpan | None, exception: BaseException) -> None:
     """End the span of a call that an exception leaves, and go back to the call around it."""
-    if call is None:
+    if span is None:
+        if outer is not None:
+            set_calling(outer)
         return
     set_calling(outer)
-    fail(call.span, exception)
-    open_calls.pop(call.message_id, None)
-    unread_streams.pop(call.message_id, None)
+    fail(span, exception)
+    message_id = getattr(span, "message_id", None)  # Unset if the exception arrived as the span was made.
+    open_calls.pop(message_id, None)
+    unread_streams.pop(message_id, None)
 
 
 def _name_of(method: object) -> str:
@@ -115,14 +121,14 @@ def _name_of(method: object) -> str:
     )
 
 
-def _await_result(call: Call, result: Any) -> None:
+def _await_result(span: CallSpan, result: Any) -> None:
     """Arrange the end of a span whose call has returned an async result or a stream."""
     try:
-        message_id = call.message_id
+        message_id = span.message_id
         if isinstance(result, AsyncResult):
             result.rawlink(functools.partial(insist, _end_async, message_id))
-        elif message_id not in unread_streams and call.span is not None:
-            call.span.end()
+        elif message_id not in unread_streams:
+            span.end()
             open_calls.pop(message_id, None)
     except Exception:
         diagnostics.contain("zerorpc")
@@ -237,11 +243,13 @@ def wrap_connect(original: Callable[..., Any]) -> Callable[..., Any]:
     return connect
 
 
-def _call_attributes(client: Any) -> dict[str, Any]:
+def _call_attributes(client: Any) -> dict[str, Any] | None:
     """Return attributes with the address that the client last connected to or bound.
 
-    All spans of a client share the dictionary; attributes are added to a copy.
+    All spans of a client share the dictionary; attributes are added to a copy. None if it is not traced.
     """
+    if not is_traced(client._context):
+        return None
     attributes: dict[str, Any] = {"rpc.system.name": "zerorpc"}
     try:
         endpoint = client._events._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0")

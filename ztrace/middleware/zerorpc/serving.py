@@ -43,9 +43,17 @@ def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 if spans.publisher is not None and len(args) >= _ARGUMENTS:
                     request = args[-2]
-                    if _is_new(args[-4], request):
-                        span = ServedSpan()
-                        _begin(span, request)
+                    if request not in served_calls and (
+                        args[-4].__dict__.get("_ztrace") or is_traced(args[-4])
+                    ):
+                        name, header = request.name, request.header
+                        if name[:9] != "_zerorpc_":  # The built-in methods have no span.
+                            caller = read_caller(header)
+                            span = ServedSpan()
+                            # The thread runs other greenlets as well: its CPU time is not measured.
+                            start_served(span, name, _ATTRIBUTES, caller, None)
+                            if span._state in RUNS:
+                                served_calls[request] = span
                 result = original(*args, **kwargs)
                 if span is not None:
                     served_calls.pop(request, None)
@@ -63,32 +71,14 @@ def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
     return process_call
 
 
-def _is_new(context: Any, request: Any) -> bool:
-    """Return whether a request is to be traced and is not yet, as where a pattern calls its base class."""
-    if not (context.__dict__.get("_ztrace") or is_traced(context)):
-        return False
-    return request not in served_calls and request.name[:9] != "_zerorpc_"
-
-
-def _begin(span: ServedSpan, request: Any) -> None:
-    """Start the span of a request; its thread runs other greenlets as well."""
-    try:
-        served_calls[request] = span
-        start_served(span, request.name, _ATTRIBUTES, read_caller(request.header), None)
-        if span._state not in RUNS:  # It could not start: nothing is to be asked of it.
-            del served_calls[request]
-    except Exception:
-        diagnostics.contain("zerorpc")
-
-
 def _fail(span: ServedSpan | None, request: Any, exception: BaseException) -> None:
     """End the span of a request that an exception leaves, and keep it for `server_inspect_exception`."""
     if span is None:
         return
     running = has_started(span)
-    if request in served_calls:
+    if being_served.get()[0] is not request:
         _set_served(request, span if running else None)
-        served_calls.pop(request, None)
+    served_calls.pop(request, None)
     if running:
         span.reply()  # Recording the exception is not part of the method's time.
         fail(span, exception)

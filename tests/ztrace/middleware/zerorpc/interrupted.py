@@ -72,7 +72,7 @@ def check(desk: Desk, work: Callable[[Desk], object], interrupter: Interrupter) 
         memory.register.clear()
         open_calls.clear()
     call = calling.get()
-    if (call is not None and call.context is not None) or unread_streams:
+    if (call is not None and call.is_unsent) or unread_streams:
         wrong.append(f"calling {call} {len(unread_streams)}")
     if diagnostics.counts:
         wrong.append(f"failed {diagnostics.counts}")
