@@ -83,18 +83,20 @@ def take_reply(
     if not text:
         return False
     try:
-        if (type(text) is bytes or type(text) is memoryview) and len(text) == DURATION_BYTES:
+        # As most replies are.
+        if type(text) is str:
+            if text[:2] == "d=" and len(text) <= _MAX_PLAIN and text[2:].isdigit():
+                span.covered_ns += int(text[2:])
+                return False
+        elif (type(text) is bytes or type(text) is memoryview) and len(text) == DURATION_BYTES:
             text = _from_bytes(text)
-        if type(text) is int:  # As most replies are.
+        if type(text) is int:
             if 0 <= text < MAX_NS:
                 span.covered_ns += text
                 return False
             raise ValueError("not a duration")
         if len(text) > MAX_REPLY:  # type: ignore[arg-type]
             raise ValueError("too long")
-        if type(text) is str and text[:2] == "d=" and len(text) <= _MAX_PLAIN and text[2:].isdigit():
-            span.covered_ns += int(text[2:])
-            return False
         if isinstance(text, dict):
             return _take_map(span, text, exception)
         if not isinstance(text, str):

@@ -13,11 +13,13 @@ from ztrace.exceptions.recording import type_name
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.fused.serving import ServedSpan, end_served, start_served
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.kit import new_span, read_caller
+from ztrace.middleware.carriers import UNREADABLE
+from ztrace.middleware.kit import new_span
 from ztrace.middleware.replies import reply_text
 from ztrace.middleware.xmlrpc.calls import REPLY_KEY, read_headers
 from ztrace.native import thread_time_ns
 from ztrace.process.sharing import shares_thread
+from ztrace.propagation import Caller, parse_caller
 from ztrace.spans import SERVER
 
 #: Attributes of all server spans; a span that gets others copies them.
@@ -31,16 +33,18 @@ class _Request:
     """HTTP request that is being served.
 
     Attributes:
-        context: the headers with the caller's trace context; empty if it has none.
+        caller: span of the caller, None if there is none that can be read.
+        is_joined: whether the caller has sent a trace context, and so takes a reply.
         reply: header of the response, once it is known.
     """
 
     # Defaults of the class, and no __init__: each request has an instance.
-    context: dict[str, Any] = {}  # noqa: RUF012 never changed
+    caller: Caller | None = None
+    is_joined = False
     reply: str | None = None
 
 
-#: Request that this thread or task has served last, without its context once that is over.
+#: Request that this thread or task has served last, without its caller once that is over.
 _serving: ContextVar[_Request | None] = ContextVar("ztrace_xmlrpc_serving", default=None)
 
 
@@ -66,7 +70,8 @@ def _wrap_post(original: Callable[..., Any]) -> Callable[..., Any]:
                 _set_serving(request)
             result = original(self)
             if request is not None:
-                request.context, request.reply = {}, None
+                request.caller = request.reply = None
+                request.is_joined = False
             return result
         except BaseException as exception:
             take_off_frame(exception)
@@ -84,8 +89,12 @@ def _set_serving(request: _Request | None) -> None:
 def _read_context(request: _Request, headers: Any) -> None:
     try:
         found = read_headers(headers, "traceparent")
-        if "traceparent" in found:
-            request.context = {"traceparent": found["traceparent"], "tracestate": found.get("tracestate")}
+        traceparent = found.get("traceparent")
+        if traceparent is not None:
+            request.is_joined = True
+            request.caller = parse_caller(traceparent, found.get("tracestate"))
+            if request.caller is None and traceparent:
+                diagnostics.count(UNREADABLE)
     except Exception:
         diagnostics.contain("xmlrpc")
 
@@ -153,7 +162,7 @@ def _wrap_dispatch(original: Callable[..., Any]) -> Callable[..., Any]:
 def _begin(served: _Served, method: Any) -> None:
     try:
         request = _serving.get()
-        caller = read_caller(request.context) if request is not None and request.context else None
+        caller = None if request is None else request.caller
         cpu_ns = None if shares_thread() else thread_time_ns()
         served.span = span = ServedSpan()
         start_served(span, str(method), _SERVED_ATTRIBUTES, caller, cpu_ns)
@@ -190,7 +199,7 @@ def _end(served: _Served, exception: BaseException | None) -> None:
             span.reply()  # Recording the exception is not part of the method's time.
             span.end(exception)
             text = reply_text(span, exception, _message_of(exception))
-        if request is not None and "traceparent" in request.context:
+        if request is not None and request.is_joined:
             request.reply = text
     except Exception:
         diagnostics.contain("xmlrpc")
@@ -262,7 +271,7 @@ def _add_replies(results: Any, replies: dict[int, str]) -> None:
     """Add the replies to the faults of a caller that has sent a trace context, and so takes them off."""
     try:
         request = _serving.get()
-        if request is not None and "traceparent" in request.context:
+        if request is not None and request.is_joined:
             for place, reply in replies.items():
                 results[place][REPLY_KEY] = reply
     except Exception:
