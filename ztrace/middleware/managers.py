@@ -109,7 +109,11 @@ class _Serving(Connection):  # type: ignore[type-arg,unused-ignore]
 
     def _send_bytes(self, buf: Any) -> None:
         """Send an outcome that could be pickled; the span ends before, and the reply follows."""
-        trailer = self._ztrace_end()
+        try:
+            trailer = self._ztrace_end()
+        except BaseException:
+            del buf  # A view as well, as in `_MAX_TAIL`.
+            raise
         if trailer:
             buf = b"".join((buf, trailer))
         _send_bytes(self, buf)
