@@ -68,9 +68,11 @@ def _send_spans(
 ) -> None:
     """Send the spans between two ids, and announce them."""
     place, last = ids
+    if place >= last and arrived_ms is not None:
+        return  # What is sent next arrives at this time too.
     later_ms = max(time.time_ns() // 1_000_000, read_delivered(client, journal) + 1)
     while spans := source.read_spans(place, last, is_bounded=True):
         block = spans.arrive(journal, later_ms if arrived_ms is None else arrived_ms)
         insert_block(client, block.table, block.columns, block.data)
         place = spans.last
-    announce(client, journal, later_ms)
+    announce(client, journal, later_ms if arrived_ms is None else arrived_ms)

@@ -1,4 +1,4 @@
-"""Trees and errors as they arrive in ClickHouse, in late blocks too, and from a server that goes away."""
+"""Trees and errors as they arrive in ClickHouse, from several journals, and from a server that goes away."""
 
 import threading
 import time
@@ -38,8 +38,8 @@ class _Ended(Exception):
 class Sender:
     """Sender of a file's new rows to a database, in one block with a chosen time of arrival."""
 
-    def __init__(self, path: Path, url: str) -> None:
-        self._path, self._url = path, url
+    def __init__(self, path: Path, url: str, journal: str = "0" * 32) -> None:
+        self._path, self._url, self._journal = path, url, journal
         self._place = self._publishers = 0
 
     def send(self, trace: bytes, *spans: Any, arrived_ms: int) -> None:
@@ -51,7 +51,9 @@ class Sender:
         ]
         with Store(self._path) as store:
             store.store([message("shop", made, self._publishers)])
-        self._place = copy_to_clickhouse(self._path, self._url, place=self._place, arrived_ms=arrived_ms)
+        self._place = copy_to_clickhouse(
+            self._path, self._url, self._journal, place=self._place, arrived_ms=arrived_ms
+        )
 
 
 def tell(event: Any) -> tuple[str, str]:
@@ -62,8 +64,9 @@ def tell(event: Any) -> tuple[str, str]:
 def test_a_tree_is_told_once_whenever_its_blocks_commit(
     tmp_path: Path, engine: Engine, database: str
 ) -> None:
-    """A tree is told once its spans have stopped arriving, also one of a block that commits late."""
+    """A tree is told once its spans have stopped arriving, also from a journal whose clock is behind."""
     sender = Sender(tmp_path / "z.db", engine.url(database))
+    late = Sender(tmp_path / "late.db", engine.url(database), "1" * 32)
     sender.send(trace_id(1), (1, None, "before", raised("OldError", "no")), arrived_ms=FIRST_MS)
     sender.send(trace_id(2), (2, 1, "part", None), arrived_ms=FIRST_MS + 1)
     with open_clickhouse(read_address(engine.url(database))) as store:
@@ -84,11 +87,13 @@ def test_a_tree_is_told_once_whenever_its_blocks_commit(
         sender.send(trace_id(3), (2, 1, "part", None), arrived_ms=FIRST_MS + 4_000)
         assert look() == []
         assert look() == [("trace", "failing")]
-        # Blocks of earlier moments, one of them that of another block.
-        sender.send(trace_id(4), (1, None, "late", None), arrived_ms=FIRST_MS + 2_500)
-        sender.send(trace_id(5), (1, None, "same", None), arrived_ms=FIRST_MS + 4_000)
-        assert look() == []
-        assert sorted(look()) == [("trace", "late"), ("trace", "same")]
+        # A journal that is new, and whose blocks are of earlier moments.
+        failed = raised("OldError", "no")
+        late.send(trace_id(4), (1, None, "late", failed), arrived_ms=FIRST_MS - 3_600_000)
+        assert look() == [("error", "late")]
+        late.send(trace_id(5), (1, None, "later", None), arrived_ms=FIRST_MS - 3_500_000)
+        assert look() == [("trace", "late")]
+        assert look() == [("trace", "later")]
         # Late spans of trees that were told, and of one that was there at the start.
         for number in (1, 2, 4):
             sender.send(trace_id(number), (7, 1, "late part", None), arrived_ms=FIRST_MS + 5_000)
@@ -116,10 +121,11 @@ def test_a_server_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     """Trees are told once while the server is killed and started; the page says so, and answers again."""
     events: SimpleQueue[tuple[str, str]] = SimpleQueue()
     told: SimpleQueue[str] = SimpleQueue()
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def pause(seconds: float) -> None:
-        if ended.wait(0.05):
+        begun.set()
+        if ended.wait(0.2):
             raise _Ended
 
     def run() -> None:
@@ -137,6 +143,7 @@ def test_a_server_that_goes_away_is_waited_for(tmp_path: Path) -> None:
         thread.start()
         try:
             with served(url) as site:
+                assert begun.wait(DEADLINE_S)
                 sender.send(trace_id(2), (1, None, "first", None), arrived_ms=FIRST_MS + 1_000)
                 assert events.get(timeout=DEADLINE_S) == ("trace", "first")
                 engine.kill()
@@ -145,7 +152,7 @@ def test_a_server_that_goes_away_is_waited_for(tmp_path: Path) -> None:
                 assert answer.status == 503
                 assert answer.document["error"].startswith(f"cannot reach {url}: Connection refused")
                 engine.start()
-                sender.send(trace_id(3), (1, None, "second", None), arrived_ms=FIRST_MS + 900)
+                sender.send(trace_id(3), (1, None, "second", None), arrived_ms=FIRST_MS + 2_000)
                 assert events.get(timeout=DEADLINE_S) == ("trace", "second")
                 assert len(site.get("/data/slow")["traces"]) == 3
         finally:

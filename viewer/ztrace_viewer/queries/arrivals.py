@@ -1,12 +1,11 @@
 """Call trees and errors as they arrive in ClickHouse.
 
-One idea: there is no order of storing over several collectors, and a block may commit minutes after its time
-of arrival. So the blocks of the last minutes are listed at each look, and those that are new, or that have
-grown, are read. A look changes what the follower knows once all of its answers are there, so nothing is lost
-or repeated if the server goes away in between.
+One idea: there is no order of storing over several collectors, of which one may be minutes late or have
+another clock. So the follower keeps a place in each journal, and reads what the journal has delivered since.
+A look changes what the follower knows once all of its answers are there, so nothing is lost or repeated if
+the server goes away in between.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from ztrace.errors import DatabaseError
@@ -26,9 +25,8 @@ POLL_S = 1.0
 MAX_WAITING, MAX_REPORTED = 10_000, 100_000
 #: Latest traces at the start that are pending if they have no root yet.
 LOOK_BACK = 1_000
-#: Time by which the clocks of collectors may differ, in milliseconds, and looks for which a block may be late
-#: beyond it: a collector retries after half a minute.
-SKEW_MS, LATE_LOOKS = 60_000, 60
+#: Time before the start in which they arrived, in milliseconds.
+LOOK_BACK_MS = 60_000
 #: Exceptions of one question, and latest ones of a journal that may come in another order.
 PAGE, UNORDERED = 1_000, 1_000
 
@@ -80,18 +78,14 @@ class ArrivalFollower:
     def __init__(self, store: ClickHouseStore, selection: Selection, *, from_start: bool = False) -> None:
         self._selection = selection
         self._since_ns = 0 if selection.since_ns is None else selection.since_ns
-        last_ms = store.last_arrival()
-        #: Arrivals of the last blocks at each of the last looks.
-        self._looks = deque([last_ms], LATE_LOOKS)
-        self._known_ms = last_ms - SKEW_MS
-        self._blocks = store.blocks(self._known_ms)
-        #: Blocks at the start that are not older by their arrival.
-        self._known = frozenset(self._blocks)
+        #: Arrival up to which the spans of each journal were known at the start, and are known now.
+        self._known = self._last = store.delivered()
         if from_start or selection.since_ns is not None:
             traces = store.traces_since(self._since_ns, MAX_WAITING)
             self._exceptions: dict[str, Seen] = {}
         else:
-            traces = store.rootless_traces(self._known_ms, LOOK_BACK)
+            after = {journal: end_ms - LOOK_BACK_MS for journal, end_ms in self._known.items()}
+            traces = store.rootless_traces(after, self._known, LOOK_BACK)
             self._exceptions = store.last_exceptions(UNORDERED)
         #: Span count at the last look of the pending traces.
         self._waiting: dict[bytes, int] = dict.fromkeys(traces, 0)
@@ -99,12 +93,14 @@ class ArrivalFollower:
 
     def look(self, store: ClickHouseStore) -> list[TraceEvent | ExceptionEvent]:
         """Return the errors, then the call trees, that arrived since the last call."""
+        delivered = store.delivered()
         exceptions, errors = self._read_exceptions(store)
-        blocks = store.blocks(self._looks[0] - SKEW_MS)
-        grown = [moment for moment, count in blocks.items() if count != self._blocks.get(moment)]
+        grown = {
+            journal: end_ms for journal, end_ms in delivered.items() if end_ms != self._last.get(journal)
+        }
         waiting = dict(self._waiting)
         if grown:
-            for trace_id in store.traces_of(grown, self._known_ms, self._known, MAX_WAITING):
+            for trace_id in store.traces_between(self._last, grown, self._known, MAX_WAITING):
                 if trace_id not in self._reported:
                     waiting.setdefault(trace_id, 0)
         for trace_id in list(waiting)[: max(0, len(waiting) - MAX_WAITING)]:
@@ -122,8 +118,7 @@ class ArrivalFollower:
         for row in settled:
             del waiting[row.trace_id]
         self._report([*errors, *(row.trace_id for row in settled)])
-        self._waiting, self._blocks, self._exceptions = waiting, blocks, exceptions
-        self._looks.append(max(blocks, default=self._looks[-1]))
+        self._waiting, self._last, self._exceptions = waiting, delivered, exceptions
         return [*errors.values(), *trees]
 
     def _read_exceptions(self, store: ClickHouseStore) -> tuple[dict[str, Seen], dict[bytes, ExceptionEvent]]:

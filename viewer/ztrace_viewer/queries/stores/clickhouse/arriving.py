@@ -1,18 +1,18 @@
 """Spans and exceptions of ClickHouse in the order of their arrival.
 
-One idea: all spans of a block have the same time of arrival, and spans are partitioned by it, so the blocks
-of the last minutes are listed without reading older spans. A block may commit late, with its first time of
-arrival, so readers remember the blocks that they know. Exceptions are numbered in each journal.
+One idea: arrival times of a journal's spans only grow, and each journal announces up to which time all of
+them are here (`ztrace_collector.clickhouse.journals`). Spans are partitioned by arrival, so new ones are read
+without the older. Exceptions are numbered in each journal.
 """
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from ztrace_collector.clickhouse.journals import read_journals
 from ztrace_collector.clickhouse.schema import VERSIONS
 from ztrace_viewer.queries.stores.clickhouse.monitoring import Monitoring
 from ztrace_viewer.queries.stores.clickhouse.reading import write_ids, write_numbers
 
-_MILLISECONDS = "toUnixTimestamp64Milli(arrived)"
 #: Exceptions at their origins.
 _ORIGINS = "origin_span_id = span_id AND origin_trace_id = trace_id AND deleted = 0"
 
@@ -45,43 +45,39 @@ class Arriving(Monitoring):
         """Return the id of the database, by which one that was made again is told from the last."""
         return str(self.reader.query(f"SELECT min(id) FROM {VERSIONS}")[0][0])
 
-    def last_arrival(self) -> int:
-        """Return the arrival of the last block, in milliseconds; 0 without any."""
-        return int(self.reader.query("SELECT toUnixTimestamp64Milli(max(arrived)) FROM spans")[0][0])
+    def delivered(self) -> dict[str, int]:
+        """Return up to which arrival, in milliseconds, everything of each journal is here."""
+        return read_journals(self.reader.client)
 
-    def blocks(self, since_ms: int) -> dict[int, int]:
-        """Return the number of spans that arrived at each moment since one, in milliseconds."""
-        rows = self.reader.query(
-            f"SELECT {_MILLISECONDS}, count() FROM spans WHERE {_since(since_ms)} GROUP BY arrived"
-        )
-        return {int(moment): int(count) for moment, count in rows}
-
-    def traces_of(
-        self, blocks: Collection[int], known_ms: int, known: Collection[int], limit: int
+    def traces_between(
+        self, after: Mapping[str, int], up_to: Mapping[str, int], known: Mapping[str, int], limit: int
     ) -> list[bytes]:
-        """Return the traces of some blocks of which no span is in older ones, in the order of arrival.
+        """Return the traces of which spans arrived in a time, and none up to another, in their order.
 
         Args:
-            blocks: arrivals of the blocks.
-            known_ms: arrival before which blocks are older.
-            known: arrivals of further older blocks.
+            after: end of the time before, by journal; all spans of other journals are new.
+            up_to: end of the time, by journal.
+            known: arrivals up to which spans are known, by journal.
             limit: most traces, those that arrived last.
         """
-        new = f"{_since(min(blocks))} AND {_MILLISECONDS} IN {write_numbers(blocks)}"
-        older = f"NOT ({_since(known_ms)}) OR {_MILLISECONDS} IN {write_numbers(known)}"
+        values: dict[str, object] = {}
+        new, older = _write_arrived(after, up_to, values), _write_arrived({}, known, values)
         rows = self.reader.query(
             f"SELECT trace_id FROM spans WHERE trace_id IN (SELECT trace_id FROM spans WHERE {new})"
             f" GROUP BY trace_id HAVING countIf({older}) = 0"
-            f" ORDER BY min(arrived) DESC, min(start_ns) DESC, trace_id LIMIT {limit}"
+            f" ORDER BY min(arrived) DESC, min(start_ns) DESC, trace_id LIMIT {limit}",
+            values,
         )
         return [trace_id for (trace_id,) in reversed(rows)]
 
-    def rootless_traces(self, since_ms: int, limit: int) -> list[bytes]:
-        """Return traces without a root of which spans arrived since a moment, in milliseconds."""
+    def rootless_traces(self, after: Mapping[str, int], up_to: Mapping[str, int], limit: int) -> list[bytes]:
+        """Return traces without a root of which spans arrived in a time, by journal."""
+        values: dict[str, object] = {}
         merged = self.merge(
-            f"trace_id IN (SELECT trace_id FROM spans WHERE {_since(since_ms)})",
+            f"trace_id IN (SELECT trace_id FROM spans WHERE {_write_arrived(after, up_to, values)})",
             having="NOT rooted",
             order=f" ORDER BY start_ns DESC LIMIT {limit}",
+            values=values,
         )
         return [each.trace_id for each in merged]
 
@@ -139,8 +135,19 @@ class Arriving(Monitoring):
         return {(trace_id, span_id): method for trace_id, span_id, method in rows}
 
 
-def _since(moment_ms: int) -> str:
-    return f"arrived >= fromUnixTimestamp64Milli(toInt64({moment_ms}), 'UTC')"
+def _write_arrived(after: Mapping[str, int], up_to: Mapping[str, int], values: dict[str, object]) -> str:
+    """Return the condition on spans that arrived in a time, by journal, and add its parameters to values."""
+    parts = ["0"]
+    for journal, end_ms in up_to.items():
+        name = f"journal{len(values)}"
+        values[name] = journal
+        begin = f" AND arrived > {_write_moment(after[journal])}" if journal in after else ""
+        parts.append(f"(journal = {{{name}:String}} AND arrived <= {_write_moment(end_ms)}{begin})")
+    return f"({' OR '.join(parts)})"
+
+
+def _write_moment(moment_ms: int) -> str:
+    return f"fromUnixTimestamp64Milli(toInt64({moment_ms}), 'UTC')"
 
 
 def _write_unseen(seen: Mapping[str, Seen]) -> tuple[str, dict[str, object]]:

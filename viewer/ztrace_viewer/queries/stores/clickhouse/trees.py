@@ -6,7 +6,7 @@ have no root are found by the rows of blocks without one.
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from ztrace.records import UNFINISHED
@@ -52,13 +52,21 @@ class Trees(Names):
         #: Traces that an answer has named: what is told of them next is their state then.
         self._merged: dict[bytes, Merged] = {}
 
-    def merge(self, where: str, *, having: str = "", order: str = "") -> list[Merged]:
+    def merge(
+        self,
+        where: str,
+        *,
+        having: str = "",
+        order: str = "",
+        values: Mapping[str, object] | None = None,
+    ) -> list[Merged]:
         """Return the traces whose rows meet a condition, and that meet another one once merged."""
         having = f" HAVING {having}" if having else ""
         rows = self.reader.query(
             "SELECT trace_id, if(rooted, root.2, toFixedString('', 8)), root_method, start_ns, end_ns,"
             " duration_ns, spans, errors, all_methods"
-            f" FROM ({MERGED} WHERE {where} GROUP BY trace_id{having}){order}"
+            f" FROM ({MERGED} WHERE {where} GROUP BY trace_id{having}){order}",
+            values,
         )
         return [Merged(row[0], or_none(row[1]), *row[2:]) for row in rows]
 
