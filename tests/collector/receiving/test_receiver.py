@@ -605,7 +605,8 @@ def let_in(receiver: Receiver, *publishers: Publisher, stopping: Callable[[], bo
 
         def is_answered(publisher: Publisher = publisher) -> bool:
             receiver.tend(Refusals().note, lambda _: None)
-            receiver.gather(stopping, Refusals().note)
+            if receiver.socket.poll(10):
+                receiver.gather(stopping, Refusals().note)
             return bool(publisher.socket.poll(10))
 
         wait_for(is_answered)
