@@ -39,4 +39,6 @@ OTEL_VIEW = f"""CREATE VIEW IF NOT EXISTS otel_traces AS SELECT
     s.trace_id AS trace_id
 FROM spans AS s
 LEFT JOIN (SELECT * FROM methods FINAL) AS m ON m.id = s.method
-LEFT JOIN (SELECT * FROM instances FINAL) AS i ON i.id = s.instance"""
+LEFT JOIN (SELECT * FROM instances FINAL) AS i ON i.id = s.instance
+WHERE (s.trace_id, s.span_id, s.instance, s.journal) NOT IN
+    (SELECT trace_id, span_id, instance, journal FROM duplicates)"""

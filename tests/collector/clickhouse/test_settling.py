@@ -1,6 +1,7 @@
 """Settling in ClickHouse: figures of whole trees, each counted once, whichever journals have them."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +13,7 @@ from tests.collector.clickhouse.delivering import Killed, differences
 from tests.collector.clickhouse.trees import (
     SERVICES,
     Collectors,
+    Figures,
     Forest,
     open_collectors,
     read_bounds,
@@ -20,6 +22,7 @@ from tests.collector.clickhouse.trees import (
 from tests.collector.messages import make_open, make_span, span_id, trace_id
 from ztrace_collector.clickhouse.engine import open_engine
 from ztrace_collector.clickhouse.settling.settler import Settler, settle_all
+from ztrace_collector.settling import paths
 from ztrace_collector.settling.settler import LOOK_S, OPEN_AGAIN_S, OPEN_S, QUIET_S
 
 if TYPE_CHECKING:
@@ -189,3 +192,30 @@ def test_a_tree_that_is_too_large_is_left_out(
     assert client.query(left_out).result_rows == [(1,)]
     calls = {key[-1]: numbers[1] for key, numbers in read_figures(client).items() if key[0] == 60}
     assert calls == {" > stock buy server": 2}
+
+
+def test_paths_beyond_the_bounds_share_one(
+    collectors: Collectors, client: "Client", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree with paths beyond the bounds is taken back as it was counted, whoever counts it again."""
+    monkeypatch.setattr(paths, "MAX_OF_ROOT", 6)
+    forest = Forest(4)
+    for _ in range(5):
+        feed(collectors, forest, 12)
+        settle_all(client)
+    monkeypatch.setattr(paths, "MAX_OF_ROOT", 60)
+    for _ in range(2):
+        feed(collectors, forest, 2)
+        settle_all(client)
+    found = read_figures(client)
+    assert any("(other)" in key[-1] for key in found)
+    assert min(calls for _, calls, *_ in found.values()) >= 0
+    assert add_calls(found) == add_calls(collectors.expected())
+
+
+def add_calls(figures: Figures) -> Counter[tuple[object, ...]]:
+    """Return the calls of all paths by resolution, bucket, versions and failure."""
+    sums: Counter[tuple[object, ...]] = Counter()
+    for key, (_, calls, *_) in figures.items():
+        sums[key[:-1]] += calls
+    return +sums

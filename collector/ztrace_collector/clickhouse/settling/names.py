@@ -4,7 +4,7 @@ One idea: a path's id is a hash of the path above and its method, the same whoev
 paths are numbered from the root down, as counting expects.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
@@ -69,6 +69,8 @@ class Names(PathRules):
         #: Paths by their number, from 1, and numbers by id.
         self._rows = [PathRow(ABOVE_ROOTS, ABOVE_ROOTS, OTHER, 0, ABOVE_ROOTS)]
         self._numbers = {ABOVE_ROOTS: ABOVE_ROOTS}
+        #: Methods of the paths below each root, by the id of the root's path.
+        self._methods_of = defaultdict[int, list[int]](list)
         for row in client.query(
             "SELECT DISTINCT id, parent, method, depth, root FROM paths ORDER BY depth"
         ).result_rows:
@@ -134,13 +136,15 @@ class Names(PathRules):
         number = len(self._rows)
         self._rows.append(row)
         self._numbers[row.id] = number
+        self._methods_of[row.root].append(row.method)
         self.has_others = self.has_others or row.method == OTHER
         return number
 
     def _count(self, root: int | None) -> Counter[str]:
-        id_ = None if root is None else self._rows[root].id
-        rows = self._rows[1:] if id_ is None else [row for row in self._rows[1:] if row.root == id_]
-        return Counter(self._services.get(row.method, "") for row in rows if row.method != OTHER)
+        of_root = self._methods_of.values() if root is None else [self._methods_of[self._rows[root].id]]
+        return Counter(
+            self._services.get(method, "") for methods in of_root for method in methods if method != OTHER
+        )
 
     def _recurring(self, path: int, method: int) -> int | None:
         while path != ABOVE_ROOTS:

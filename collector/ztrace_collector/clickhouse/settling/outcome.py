@@ -8,7 +8,7 @@ when they are carried out.
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ztrace_collector.clickhouse.batches import Batch
@@ -107,7 +107,10 @@ class Outcome:
 
     def to_text(self) -> str:
         """Return the outcome as JSON."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        # Without a copy, which `dataclasses.asdict` makes.
+        return json.dumps(
+            {each.name: getattr(self, each.name) for each in fields(self)}, separators=(",", ":")
+        )
 
     @classmethod
     def from_text(cls, text: str) -> "Outcome":

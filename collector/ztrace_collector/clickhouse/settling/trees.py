@@ -5,7 +5,8 @@ what a tree was counted from can be read again, as long as nobody deletes spans.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ztrace.records import UNFINISHED
@@ -14,19 +15,20 @@ from ztrace_collector.settling.counting import SpanRow
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-_NO_PARENT = bytes(8)
+_NO_PARENT = "toFixedString('', 8)"
 _SETTLED = (
     "SELECT trace_id, upto, span_count, figures FROM settled WHERE {} ORDER BY trace_id, revision DESC"
     " LIMIT 1 BY trace_id"
 )
 _SPANS = (
-    "SELECT s.span_id, s.parent_id, s.method, s.instance, s.start_ns, s.start_ns + s.duration_ns,"
-    " s.duration_ns, s.self_ns, s.status, s.cpu_ns, s.lane, s.trace_id, s.journal,"
-    " toUnixTimestamp64Milli(s.arrived) FROM spans AS s WHERE {}"
+    f"SELECT s.span_id, nullIf(s.parent_id, {_NO_PARENT}), s.method, s.instance, s.start_ns,"
+    " s.start_ns + s.duration_ns, s.duration_ns, s.self_ns, s.status, s.cpu_ns, s.lane, 0, s.trace_id,"
+    " s.journal, toUnixTimestamp64Milli(s.arrived) FROM spans AS s WHERE {}"
 )
 _OPEN = (
-    "SELECT u.trace_id, u.span_id, u.parent_id, u.method, u.instance, min(u.start_ns),"
-    " max(greatest(u.start_ns, u.seen_ns)) FROM unfinished_spans AS u FINAL WHERE {}"
+    f"SELECT u.span_id, nullIf(u.parent_id, {_NO_PARENT}), u.method, u.instance, min(u.start_ns),"
+    f" max(greatest(u.start_ns, u.seen_ns)), NULL, NULL, {UNFINISHED}, NULL, NULL, 0, u.trace_id"
+    " FROM unfinished_spans AS u FINAL WHERE {}"
     " GROUP BY u.trace_id, u.span_id, u.parent_id, u.method, u.instance"
 )
 _ADOPTED = "SELECT trace_id, span_id, instance, parent_id FROM adopted_spans FINAL WHERE {}"
@@ -52,6 +54,13 @@ class StoredSpan(NamedTuple):
     row: SpanRow
     journal: str
     arrived_ms: int
+
+
+#: As their `_make`, without a call of Python for each.
+_make_row: Callable[[Iterable[Any]], SpanRow] = partial(tuple.__new__, SpanRow)
+_make_span: Callable[[Iterable[Any]], StoredSpan] = partial(tuple.__new__, StoredSpan)
+#: Columns of a row of the query of spans that are of a `SpanRow`.
+_OF_ROW = len(SpanRow._fields)
 
 
 class Tree(NamedTuple):
@@ -97,13 +106,16 @@ def read_trees(
     """
     condition = write_ids(trace_ids)
     trees = {trace_id: Tree([], [], {}) for trace_id in trace_ids}
-    for *fields, trace_id, journal, arrived_ms in _query(client, _SPANS, condition):
+    for fields in _query(client, _SPANS, condition):
+        journal, arrived_ms = fields[_OF_ROW:]
+        trace_id = fields[_OF_ROW - 1]
         before = settled.get(trace_id)
         if arrived_ms <= seen.get(journal, 0) or (before and arrived_ms <= before.upto.get(journal, 0)):
-            trees[trace_id].spans.append(StoredSpan(_make_row(fields, trace_id), journal, arrived_ms))
+            trees[trace_id].spans.append(_make_span((_make_row(fields[:_OF_ROW]), journal, arrived_ms)))
     ended = defaultdict[bytes, set[tuple[bytes, int]]](set)
-    for trace_id, *fields, end_ns in _query(client, _OPEN, condition):
-        row = _make_row([*fields, end_ns, None, None, UNFINISHED, None, None], trace_id)
+    for fields in _query(client, _OPEN, condition):
+        row = _make_row(fields)
+        trace_id = row.trace_id
         # A journal takes a row back once it has the span, which may have gone to another one.
         if trace_id not in ended:
             ended[trace_id] |= {(each.row.span_id, each.row.instance) for each in trees[trace_id].spans}
@@ -117,9 +129,3 @@ def read_trees(
 def _query(client: "Client", query: str, condition: str) -> Sequence[Any]:
     rows: Sequence[Any] = client.query(query.format(condition)).result_rows
     return rows
-
-
-def _make_row(fields: list[Any], trace_id: bytes) -> SpanRow:
-    if fields[1] == _NO_PARENT:
-        fields[1] = None
-    return SpanRow._make((*fields, 0, trace_id))
