@@ -179,11 +179,16 @@ class SimulatedLink:
         """Return at once: time advances elsewhere."""
 
     def renew(self) -> None:
-        """Forget what the lost connection has brought, and reconnect; before, the link does so by itself."""
-        if self.is_lost:
-            self._settled = False
-            self._events.clear()
-            self._connect_later()
+        """Make another connection, unless one is being made."""
+        connection, self._connection = self._connection, None
+        if connection is None and not self._settled:
+            return
+        if connection is not None and not connection.cut:
+            kept = self._faults.dice.randint(0, len(connection.messages))
+            self._network.cut(connection, kept=kept, noticed_s=0)
+        self._settled = False
+        self._events.clear()
+        self._connect_later()
 
     def close(self, linger_ms: int) -> None:
         """Close normally: messages that leave within the linger arrive, unless the connection is cut.

@@ -24,8 +24,8 @@ from ztrace.wire import MAX_ACK_BYTES
 if TYPE_CHECKING:
     from ztrace.enrolment import Enrolment
 
-#: Socket options. A black hole is noticed after the heartbeat's timeout, and a connection that hangs while it
-#: is made is given up and retried.
+#: Socket options. A connection that hangs while it is made is given up and retried. There are no heartbeats:
+#: libzmq aborts the process that reads one from a connection which was lost while its queue was full.
 OPTIONS = (
     (zmq.IMMEDIATE, 1),
     # libzmq itself sends the hello, an empty message, over each connection that it makes.
@@ -41,8 +41,6 @@ OPTIONS = (
     (zmq.RECONNECT_IVL_MAX, 1000),
     (zmq.CONNECT_TIMEOUT, 1000),
     (zmq.HANDSHAKE_IVL, 2000),
-    (zmq.HEARTBEAT_IVL, 500),
-    (zmq.HEARTBEAT_TIMEOUT, 1500),
 )
 #: A plain number: pyzmq's enumerations cost more than the calls they are for. Its functions for polling are
 #: avoided too, because they read the clock by a name that freezegun replaces.

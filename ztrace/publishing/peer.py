@@ -16,6 +16,9 @@ from ztrace.wire import Request
 
 #: Time without a connection after which it is replaced, and the first time after a refusal.
 RENEW_S, RENEW_SOON_S = 30.0, 1.0
+#: Time and beats without an answer after which a connection is replaced: a process that was stopped has not
+#: asked for so long.
+SILENT_S, SILENT_BEATS = 5.0, 5
 #: Reason under which moves to another collector are counted.
 MOVED = "collector_changed"
 #: Refusal of a publisher with several collectors, which stands until another one has accepted its spans.
@@ -53,6 +56,8 @@ class Peer:
         self._intake = Intake(now_s)
         self._retries = Retries(now_s)
         self._heard_s = now_s
+        #: Beats since the collector has sent something.
+        self._beats = 0
 
     @property
     def endpoint(self) -> str:
@@ -97,6 +102,7 @@ class Peer:
             link.renew()
         while (frame := link.receive()) is not None:
             said = self._intake.read(frame, now_s)
+            self._heard_s, self._beats = now_s, 0
             if said is None:
                 self.is_connected = self.reached = True
                 if self.refusal != NO_CLICKHOUSE:
@@ -127,11 +133,19 @@ class Peer:
         )
 
     def tend(self, now_s: float) -> bool:
-        """Replace a connection that has not been made for long; return whether there is one."""
-        if self.is_connected:
-            self._heard_s = now_s
-            return True
+        """Replace a connection that is silent, or has not been made for long; return whether there is one.
+
+        Call it with each beat.
+        """
         if self.link is None:
+            return False
+        if self.is_connected:
+            self._beats += 1
+            if self._beats <= SILENT_BEATS or now_s - self._heard_s < SILENT_S:
+                return True
+            self.is_connected = False
+            self._heard_s, self._beats = now_s, 0
+            self.link.renew()
             return False
         self._hear_refusal(self.link)
         if now_s - self._heard_s >= self._renew_s:

@@ -11,7 +11,7 @@ from tests.ztrace.publishing.test_delivery import free_endpoint
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import wait_for
 from ztrace import agent
-from ztrace.publishing import choosing
+from ztrace.publishing import choosing, delivery, peer
 from ztrace.publishing.peer import MOVED
 from ztrace.publishing.publisher import Publisher
 from ztrace.wire import BYE
@@ -121,6 +121,22 @@ def test_what_is_not_acknowledged_is_sent_again(
     resent, same = next(message for message in second.messages if message[1])
     assert (sent.incarnation, sent.sequence, spans) == (resent.incarnation, resent.sequence, same)
     assert resent.acknowledged_elsewhere == 0
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_silent_connection_is_replaced(receivers: list[Receiver], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publisher whose beats are not answered makes another connection, and sends again over that."""
+    monkeypatch.setattr(peer, "SILENT_S", 0.3)
+    monkeypatch.setattr(delivery, "RESEND_S", math.inf)
+    first, second = order(configure(*receivers), receivers)
+    first.acknowledging = False
+    make_span("a")
+    wait_for(lambda: sum(bool(spans) for _, spans in list(first.messages)) > 1)
+    first.acknowledging = True
+    first.stop()
+    first.start()
+    assert ztrace.flush(20)
+    assert (first.names(), second.messages) == (["a"], [])
 
 
 @pytest.mark.usefixtures("stopped", "quick")
