@@ -171,14 +171,15 @@ class Thinner:
 
     def _replace(self, table: str, day: date) -> Iterator[None]:
         """Replace the day's partition of a table by one without the rows of thinned traces."""
-        before = kept = -1
-        while self._measure(table, table, day) != before:
-            # A collector that was away may send its last block meanwhile, which the copy lacks.
+        while True:
             self._drop_copies()
             before, copy = self._measure(table, table, day), f"{PREFIX}{table}_{secrets.token_hex(4)}"
             self._run(f"CREATE TABLE {copy} AS {table}")
             yield from self._copy(table, copy, day)
             kept = self._measure(table, copy, day)
+            # A collector that was away may have sent its last block meanwhile, which the copy lacks.
+            if self._measure(table, table, day) == before:
+                break
         if kept == 0:
             self._run(f"ALTER TABLE {table} DROP PARTITION '{day}'")
         elif kept < before:
