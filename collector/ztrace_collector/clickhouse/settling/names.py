@@ -7,6 +7,7 @@ paths are numbered from the root down, as counting expects.
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from hashlib import blake2b
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from ztrace.records import KIND_NUMBERS
@@ -17,8 +18,8 @@ from ztrace_collector.tables.methods import OTHER as OTHER_VERSION
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-#: Processes that are kept in memory.
-SIZE = 20_000
+#: Processes that are kept in memory, and that are read at a time: a statement has a limit.
+SIZE, AT_ONCE = 20_000, 5_000
 
 
 class PathRow(NamedTuple):
@@ -94,8 +95,9 @@ class Names(PathRules):
         """Read the processes that are new."""
         if len(self._processes) > SIZE:
             self._processes.clear()
-        if missing := {*instances} - self._processes.keys():
-            among = ", ".join(map(str, missing))
+        missing = iter({*instances} - self._processes.keys())
+        while some := [*islice(missing, AT_ONCE)]:
+            among = ", ".join(map(str, some))
             query = f"SELECT id, service, host, version FROM instances FINAL WHERE id IN ({among})"
             for instance, *fields in self._client.query(query).result_rows:
                 self._processes[instance] = _Process._make(fields)
