@@ -9,8 +9,6 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgpack
-
 
 class SealDamaged(ValueError):
     """Sealed trace that cannot be read."""
@@ -42,9 +40,6 @@ DICTIONARY_BYTES, _WINDOW_BITS, _MEMORY = 16_384, 14, 4
 _LEVEL = 4
 #: Bytes of a span id.
 _ID_BYTES = 8
-_pack = msgpack.Packer(autoreset=True).pack
-#: Errors of damaged data.
-_WRONG = (ValueError, TypeError, LookupError, msgpack.UnpackException)
 
 
 class Compressor:
@@ -72,6 +67,8 @@ def pack(rows: Sequence[tuple[Any, ...]]) -> tuple[bytes, bytes]:
         OverflowError: two numbers are so far apart that the trace cannot be sealed.
         ValueError: an id does not have the length that ids have.
     """
+    import msgpack  # Which no query of a file without sealed traces needs.
+
     ids, span_ids, parent_ids, methods, instances, starts_ns, *others = zip(*rows, strict=True)
     if {*map(len, span_ids)} != {_ID_BYTES}:
         raise ValueError("a span id has another length")
@@ -86,7 +83,8 @@ def pack(rows: Sequence[tuple[Any, ...]]) -> tuple[bytes, bytes]:
         # A column with one value throughout is that value.
         *[each[0] if each.count(each[0]) == len(each) else each for each in others],
     ]
-    return _pack([start_ns, *columns]), b"".join(span_ids)
+    packed: bytes = msgpack.packb([start_ns, *columns])
+    return packed, b"".join(span_ids)
 
 
 def decompress(data: bytes, dictionary: bytes) -> tuple[bytes, bytes]:
@@ -122,7 +120,7 @@ def unpack(data: bytes, dictionary: bytes, first: int) -> list[Sequence[Any]]:
     """
     packed, joined = decompress(data, dictionary)
     try:
-        start_ns, ids, parents, *columns = msgpack.unpackb(packed)
+        start_ns, ids, parents, *columns = _unpack(packed)
         count = len(ids)
         if len(joined) != count * _ID_BYTES:
             raise SealDamaged("ids are missing")
@@ -139,7 +137,7 @@ def unpack(data: bytes, dictionary: bytes, first: int) -> list[Sequence[Any]]:
             [start_ns + each for each in starts_ns],
             *others,
         ]
-    except _WRONG as error:
+    except (ValueError, TypeError, LookupError) as error:
         raise SealDamaged(str(error)) from error
     if [len(each) for each in found] != [count] * len(Row._fields):
         raise SealDamaged("columns are missing")
@@ -162,9 +160,24 @@ def peek(packed: bytes) -> Peeked:
         SealDamaged: the data are damaged.
     """
     try:
-        _, _, _, methods, instances, _, durations_ns, _, _, _, statuses, *_ = msgpack.unpackb(packed)
+        _, _, _, methods, instances, _, durations_ns, _, _, _, statuses, *_ = _unpack(packed)
         return Peeked(
             *[each if type(each) is list else [each] for each in (methods, instances, durations_ns, statuses)]
         )
-    except _WRONG as error:
+    except (ValueError, TypeError, LookupError) as error:
         raise SealDamaged(str(error)) from error
+
+
+def _unpack(packed: bytes) -> list[Any]:
+    """Return what `pack` packed.
+
+    Raises:
+        ValueError: it is no such thing.
+    """
+    import msgpack
+
+    try:
+        columns: list[Any] = msgpack.unpackb(packed)
+    except msgpack.UnpackException as error:
+        raise SealDamaged(str(error)) from error
+    return columns
