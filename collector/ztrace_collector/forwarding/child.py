@@ -68,6 +68,7 @@ def open_file(database: Path) -> sqlite3.Connection:
     """Open the collector's file read-only; the caller closes the connection."""
     uri = f"file:{quote(str(database))}?mode=ro"
     db = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    db.execute("PRAGMA temp_store = MEMORY")
     add_views(db)
     db.execute("PRAGMA query_only=1")
     return db

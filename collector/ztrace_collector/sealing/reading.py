@@ -55,8 +55,6 @@ def add_views(db: sqlite3.Connection, tell: Callable[[bytes], None] = log_damage
     opened = _Opened(tell)
     db.create_function("ztrace_open", 5, opened.open)
     db.create_function("ztrace_value", 3, opened.value)
-    # In memory, since a reader may not be able to write anywhere.
-    db.execute("PRAGMA temp_store = MEMORY")
     db.execute(_SEALED)
     db.execute(_ALL)
 

@@ -37,6 +37,8 @@ def open_database(path: Path, *, snapshot: bool = True) -> Iterator[sqlite3.Conn
     try:
         with closing(_connect(path)) as db:
             check_identity(db, path)
+            # In memory, since a reader may not be able to write anywhere.
+            db.execute("PRAGMA temp_store = MEMORY")
             add_views(db, _tell_damage)
             db.execute("PRAGMA query_only = 1")
             if snapshot:
