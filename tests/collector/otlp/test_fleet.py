@@ -22,6 +22,7 @@ from tests.ztrace.middleware.zerorpc.test_messages import wait_for_messages
 from ztrace_collector.otlp.mapping.incoming import parse_request
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_process, read_traces
+from ztrace_collector.sealing.reading import add_views
 from ztrace_viewer.cli import ztrace
 
 pytestmark = pytest.mark.process
@@ -60,6 +61,7 @@ class Shop:
     def send(self, scenario: str) -> list[Span]:
         """Return the spans of a scenario as sent, parents first."""
         with closing(connect(self.path)) as db:
+            add_views(db)
             rows = read_traces(db, [bytes.fromhex(self.traces[scenario])])
             spans = list(spans_of(Builder(partial(read_process, db)).request(rows)))
         return sorted(spans, key=lambda span: span.start_time_unix_nano)
