@@ -33,8 +33,9 @@ OPTIONS = (
     (zmq.SNDHWM, 64),
     (zmq.LINGER, 0),
     # Acknowledgements alone come in. With the smallest buffer, the system takes 4 MB a second of a flood from
-    # this machine, in place of 1 GB.
-    (zmq.RCVHWM, 32),
+    # this machine, in place of 1 GB. A bound on messages would let a collector abort the program: libzmq does
+    # that at a heartbeat behind those that wait, once the connection is reset.
+    (zmq.RCVHWM, 0),
     (zmq.MAXMSGSIZE, MAX_ACK_BYTES),
     (zmq.RCVBUF, 1),
     (zmq.RECONNECT_IVL, 50),

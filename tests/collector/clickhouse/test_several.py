@@ -22,9 +22,10 @@ def check_accounts(fleet: Fleet, incarnations: list[str]) -> tuple[int, int]:
     moves = twice = 0
     for incarnation in incarnations:
         accounts = fleet.accounts(incarnation)
-        ended = [account for account in accounts if account["state"] == "ended"]
-        assert ended, accounts
-        assert all(is_balanced(account) and account["spans_created"] == fleet.made for account in ended)
+        # A goodbye may be lost with its connection. Without it, the last account has all spans nevertheless.
+        whole = [account for account in accounts if account["spans_created"] == fleet.made]
+        assert any(map(is_balanced, whole)), accounts
+        assert all(is_balanced(account) for account in accounts if account["state"] == "ended")
         for account in accounts:
             stored, elsewhere = account["spans_stored"], account["spans_elsewhere"]
             assert stored + elsewhere <= account["spans_created"] <= fleet.made
