@@ -85,7 +85,7 @@ def main() -> None:
     print(f"{options.publishers:,} publishers, {sent / took_s:,.0f} spans/s")
     print(f"CPU of the collector, µs a span  {1e6 * cpu_s / sent:.1f}")
     print(f"of that for settling             {1e6 * spare_s / sent:.1f}")
-    print(f"acknowledgements, MB/s           {acknowledged / took_s / 1e6:.1f}")
+    print(f"acknowledgements, MB/s           {acknowledged / took_s / 1e6:.2f}")
     print(f"highest RSS, MB                  {megabytes}")
 
 
