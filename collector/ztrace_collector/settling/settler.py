@@ -169,7 +169,7 @@ class Settler:
             self._figures.forget()
             self._bounds.forget()
         self._db = db
-        return has_more or self._seen < self._old
+        return has_more or (self._seen < self._old and len(self._waiting) < MAX_WAITING)
 
     def _begin(self, db: sqlite3.Connection) -> None:
         """Start over with a file."""
