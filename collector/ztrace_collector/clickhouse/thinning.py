@@ -229,7 +229,8 @@ class Thinner:
         return int(size)
 
     def _read(self, query: str) -> Sequence[Sequence[Any]]:
-        return self._client.query(query).result_rows
+        rows: Sequence[Sequence[Any]] = self._client.query(query).result_rows
+        return rows
 
     def _run(self, statement: str) -> None:
         self._client.command(statement)
