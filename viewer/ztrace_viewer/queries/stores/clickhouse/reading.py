@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: Characters of a query up to which the server accepts all; it refuses longer ones by default.
 _LONG = 100_000
 
+#: Ids that are listed one by one.
+FEW = 16
+
 _R = TypeVar("_R", bound=NamedTuple)
 
 
@@ -80,8 +83,13 @@ def write_id(value: bytes) -> str:
 
 
 def write_ids(values: Iterable[bytes]) -> str:
-    """Return the SQL of a list of ids, which may be empty."""
-    return f"({', '.join(map(write_id, values)) or 'NULL'})"
+    """Return the SQL behind IN for ids of one kind, of which there may be none."""
+    ids = [*values]
+    if len(ids) <= FEW:
+        return f"({', '.join(map(write_id, ids)) or 'NULL'})"
+    # As one text, since the server takes up to half a millisecond for each call of a function in a list.
+    among = ",".join([each.hex() for each in ids])
+    return f"(SELECT toFixedString(unhex(arrayJoin(splitByChar(',', '{among}'))), {len(ids[0])}))"
 
 
 def write_numbers(values: Collection[int]) -> str:
