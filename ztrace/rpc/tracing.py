@@ -60,7 +60,8 @@ def start_call(call: Call) -> tuple[bytes, str] | None:
         call.span = span = Span()
         context = calls.start_call(span, name, _ATTRIBUTES)
         if context is not None:
-            return context[:_CONTEXT_BYTES], span.w3c[1]
+            state = span.w3c[1]
+            return context[:_CONTEXT_BYTES] if state else context, state
         call.span = None
         return None
     except BaseException:
