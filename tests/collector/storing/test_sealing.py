@@ -178,7 +178,7 @@ def test_clickhouse_is_waited_for(path: Path, clock: Clock) -> None:
     assert count(path, "sealed_traces") == 20
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32))
 def test_late_spans_change_a_sealed_trace_as_any_other(
     tmp_path_factory: pytest.TempPathFactory, seed: int
@@ -208,6 +208,8 @@ def test_late_spans_change_a_sealed_trace_as_any_other(
                     seal(store, clock)
                 elif seals:
                     clock.pass_by(3 * 3600)
+                # What is in memory of spans with conflicting ids and clocks is more than the file tells.
+                store.forget_traces([trace_id(number) for number in range(12)])
         assert contents(paths[1]) == contents(paths[0])
     finally:
         for store in stores:
