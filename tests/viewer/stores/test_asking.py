@@ -4,17 +4,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.viewer.stored import HOUR, NOON, span_id, trace_id
 from tests.viewer.stores.mixed import NOW, SAMPLED
 from ztrace.errors import NotFoundError
-from ztrace_viewer.mcp.tools import Tools
 from ztrace_viewer.queries.stores.opening import Stores
 from ztrace_viewer.queries.stores.source import read_source
 from ztrace_viewer.read import Reader
+
+if TYPE_CHECKING:
+    from ztrace_viewer.mcp.tools import Tools
 
 pytestmark = [pytest.mark.scale, pytest.mark.process]
 
@@ -51,8 +53,10 @@ READERS: list[Callable[[Reader], Any]] = [
 
 
 @pytest.fixture
-def tools(both: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tools]]:
+def tools(both: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[list["Tools"]]:
     """Yield the tools of both stores, at the same time."""
+    from ztrace_viewer.mcp.tools import Tools  # Needs an extra that the tests of a plain checkout lack.
+
     monkeypatch.setattr(time, "time_ns", lambda: NOW)
     # A search that ends at its deadline tells how far it came, which depends on the machine.
     monkeypatch.setattr("ztrace_viewer.mcp.tools.SEARCH_S", 60)
@@ -61,13 +65,13 @@ def tools(both: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[l
 
 
 @pytest.mark.parametrize(("name", "arguments"), TOOLS)
-def test_tools_answer_alike(tools: list[Tools], name: str, arguments: dict[str, Any]) -> None:
+def test_tools_answer_alike(tools: list["Tools"], name: str, arguments: dict[str, Any]) -> None:
     """A tool has the same text from either store."""
     one, other = (getattr(each, name)(**arguments) for each in tools)
     assert other == one
 
 
-def test_an_error_has_the_same_traceback(tools: list[Tools]) -> None:
+def test_an_error_has_the_same_traceback(tools: list["Tools"]) -> None:
     """Each group that is listed is answered by its beginning, and an unknown one is an error."""
     ids = [line.split()[0] for line in tools[0].errors(limit=50).splitlines()]
     assert ids
