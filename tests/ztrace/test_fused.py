@@ -10,6 +10,7 @@ import pytest
 
 import ztrace
 from tests.ztrace.recording import Clock, Recorder
+from ztrace import spans
 from ztrace.context import SpanContext, get_current
 from ztrace.fused import calls, serving
 from ztrace.fused.calls import end_call, start_call
@@ -145,14 +146,14 @@ class Program:
 def play(seed: int, way: General, monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> list[Fields]:
     """Run a program, and return its records."""
     clock, span_ids, trace_ids = Clock(), count(1), count(1)
-    for module in (ztrace.spans, calls, serving):
+    for module in (spans, calls, serving):
         monkeypatch.setattr(module, "perf_counter_ns", clock.read)
         monkeypatch.setattr(module, "take_span_id", lambda: next(span_ids).to_bytes(8, "big"))
-    for module in (ztrace.spans, calls):
+    for module in (spans, calls):
         monkeypatch.setattr(module, "new_trace_id", lambda now_ns: next(trace_ids).to_bytes(16, "big"))
-    for module in (ztrace.spans, serving):
+    for module in (spans, serving):
         monkeypatch.setattr(module, "thread_time_ns", clock.read_cpu)
-    monkeypatch.setattr(ztrace.spans, "shares_thread", lambda: False)
+    monkeypatch.setattr(spans, "shares_thread", lambda: False)
     program = Program(seed, way, clock)
     program.run()
     program.finish()

@@ -222,7 +222,6 @@ class Receiver:
         Args:
             note: counts the connections that are refused.
             say: called with a line for the user when keys cannot be read.
-
         """
         if self._admission is not None and self._admission.look(say):
             # Publishers with valid keys connect again at once, and send again what was not acknowledged.
