@@ -25,6 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -312,18 +314,30 @@ def main() -> None:
     options = parser.parse_args()
     columns = ("untraced", "ztrace adds", "limit", "SDK adds", "ratio", "limit")
     print(f"{'CPU of a call':14}" + "".join(f"{column:>20}" for column in columns))
-    with tempfile.TemporaryDirectory() as folder:
-        collector, endpoint = start_collector(Path(folder))
+    with _collecting() as (_, endpoint):
         sink = start_program(_SINK)
         endpoints = {"untraced": "", "ztrace": endpoint, "opentelemetry": read_line(sink)}
         try:
             for library in options.libraries:
                 measure(library, endpoints, options.turns)
-            measure_collector(endpoint, clock_of(collector))
         finally:
-            for process in (collector, sink):
-                process.terminate()
-                process.communicate()
+            sink.terminate()
+            sink.communicate()
+    # Another one, which has nothing to settle of the turns before.
+    with _collecting() as (collector, endpoint):
+        measure_collector(endpoint, clock_of(collector))
+
+
+@contextmanager
+def _collecting() -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Run a collector, and yield its process and endpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        collector, endpoint = start_collector(Path(folder))
+        try:
+            yield collector, endpoint
+        finally:
+            collector.terminate()
+            collector.communicate()
 
 
 def measure(library: str, endpoints: dict[str, str], turns: int) -> None:
