@@ -44,7 +44,7 @@ def read_last(client: "Client", task: str) -> Batch | None:
 def write_ahead(client: "Client", task: str, number: int, content: str) -> Batch | None:
     """Write the batch with a number; return None if it is another process's.
 
-    The caller has to carry out the batch before, and to begin anew from `read_last` after None.
+    The caller must have carried out the batch before this one. After None it starts over from `read_last`.
     """
     batch = Batch(number, uuid.uuid4().hex, content)
     values = (task, *batch)

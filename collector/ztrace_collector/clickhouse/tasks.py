@@ -9,7 +9,8 @@ One idea: a holder may be killed at any point, or be slow and overlap with its s
 - does little in each step, some 100 ms, since new spans wait meanwhile.
 
 A task is an object with `step`, made when the lease is gained, by a function in `TASKS`. An error of the
-engine ends the connection; with the next one, tasks are made anew. An internal error pauses that task alone.
+engine ends the connection; the next one starts with new tasks. An internal error pauses only the task that
+raised it.
 """
 
 import logging

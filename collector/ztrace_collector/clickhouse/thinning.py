@@ -3,7 +3,7 @@
 One idea: partitions are days of arrival, and nothing is sent into one that is over. Its traces are decided
 first, and the decisions are rows. Then the spans that stay are copied into a table of the same structure,
 whose partition replaces the day's: atomically, without a mutation, and past the views, so figures stay those
-of all. A holder that is killed leaves decisions, or none; the next one continues with them, and copies anew.
+of all. If a holder is killed, the next one keeps the decisions that were completed, and repeats the copying.
 
 The rule is that of `ztrace_collector.storing.thinning`.
 """

@@ -202,7 +202,7 @@ class Cells:
         self._calls.extend(calls)
 
     def take(self) -> dict[tuple[str, str, int], list[int]]:
-        """Return the bounds of the added calls, and begin anew: time and bound, low and high, and calls."""
+        """Return and clear the bounds of the added calls: time and bound, low and high, and calls."""
         cells: dict[tuple[str, str, int], list[int]] = {}
         for call in self._calls:
             # By name, so that calls both ways bound the same difference, at times of the first one's clock.

@@ -197,7 +197,7 @@ def test_a_tree_that_is_too_large_is_left_out(
 def test_paths_beyond_the_bounds_share_one(
     collectors: Collectors, client: "Client", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tree with paths beyond the bounds is taken back as it was counted, whoever counts it again."""
+    """A tree with paths beyond the bounds is taken back as it was counted, also by another process."""
     monkeypatch.setattr(paths, "MAX_OF_ROOT", 6)
     forest = Forest(4)
     for _ in range(5):

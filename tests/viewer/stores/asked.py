@@ -1,5 +1,16 @@
 """Commands with their options, for tests that compare the answers of two stores."""
 
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.viewer.conftest import Run
+from tests.viewer.stores.mixed import NOW
+
 #: Fields of `status` that say how large a store is.
 SIZES = ("database_bytes", "log_bytes")
 
@@ -53,3 +64,30 @@ QUESTIONS = [
     "explain shop.sell",
     "explain shop.sell --since 2026-01-31T13:05",
 ]
+
+Ask = Callable[..., Any]
+
+
+def make_ask(both: tuple[Path, Path | str], run: Run, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Return a function that asks both stores, compares their answers, and returns one of them."""
+    monkeypatch.setattr(time, "time_ns", lambda: NOW)
+    # A search that ends at its deadline tells how far it came, which depends on the machine.
+    monkeypatch.setattr("ztrace_viewer.commands.find.SEARCH_S", 60)
+    first, second = map(str, both)
+
+    def ask(*arguments: object) -> Any:
+        results = [run(*arguments, "--db", source) for source in both]
+        for result in results:
+            assert result.stderr.replace(second, first) == results[0].stderr
+            assert result.exit_code == results[0].exit_code
+        if "--json" not in arguments:
+            assert results[1].stdout.replace(second, first) == results[0].stdout
+            return results[0].stdout
+        documents = [json.loads(result.stdout) for result in results]
+        for document in documents:
+            for name in SIZES:
+                document.pop(name, None)
+        assert documents[1] == documents[0]
+        return documents[0]
+
+    return ask

@@ -1,11 +1,7 @@
 """The same documents from a collector's file and from ClickHouse, to which all of its rows were sent."""
 
-import json
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +13,7 @@ from tests.viewer.stored import (
     span_id,
     trace_id,
 )
-from tests.viewer.stores.asked import QUESTIONS, SIZES
+from tests.viewer.stores.asked import QUESTIONS, Ask, make_ask
 from tests.viewer.stores.exported import sort_exported
 from tests.viewer.stores.mixed import HOSTILE, NOW, SAMPLED, SERVICES
 from ztrace_collector.clickhouse import engine as connecting
@@ -34,32 +30,11 @@ from ztrace_viewer.web.columns import make_columns
 
 pytestmark = [pytest.mark.scale, pytest.mark.process]
 
-Ask = Callable[..., Any]
-
 
 @pytest.fixture
 def ask_both(both: tuple[Path, str], run: Run, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Return a function that asks both stores, compares their documents, and returns one."""
-    monkeypatch.setattr(time, "time_ns", lambda: NOW)
-    # A search that ends at its deadline tells how far it came, which depends on the machine.
-    monkeypatch.setattr("ztrace_viewer.commands.find.SEARCH_S", 60)
-
-    def ask(*arguments: object) -> Any:
-        results = [run(*arguments, "--db", source) for source in both]
-        for result in results:
-            assert result.stderr == results[0].stderr
-            assert result.exit_code == results[0].exit_code
-        if "--json" not in arguments:
-            assert results[1].stdout.replace(both[1], str(both[0])) == results[0].stdout
-            return results[0].stdout
-        documents = [json.loads(result.stdout) for result in results]
-        for document in documents:
-            for name in SIZES:
-                document.pop(name, None)
-        assert documents[1] == documents[0]
-        return documents[0]
-
-    return ask
+    return make_ask(both, run, monkeypatch)
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

@@ -1,14 +1,10 @@
 """The same documents from a file before and after its traces are sealed."""
 
-import json
 import random
 import shutil
 import sqlite3
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +12,7 @@ from tests.collector.otlp.requests import read_all
 from tests.collector.sealed import seal_file
 from tests.viewer.conftest import Run
 from tests.viewer.stored import HOUR, NOON, span_id, trace_id
-from tests.viewer.stores.asked import QUESTIONS, SIZES
+from tests.viewer.stores.asked import QUESTIONS, Ask, make_ask
 from tests.viewer.stores.mixed import HOSTILE, NOW, SAMPLED, SERVICES, fill
 from ztrace_viewer.queries.following import Follower
 from ztrace_viewer.queries.groups import list_groups
@@ -27,8 +23,6 @@ from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import list_slowest, read_arrangement, read_tree
 from ztrace_viewer.queries.way import FIRST, LATEST, read_error
 from ztrace_viewer.web.columns import make_columns
-
-Ask = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -45,26 +39,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def ask_both(both: tuple[Path, Path], run: Run, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Return a function that asks both files, compares what they answer, and returns one answer."""
-    monkeypatch.setattr(time, "time_ns", lambda: NOW)
-    # A search that ends at its deadline tells how far it came, which depends on the machine.
-    monkeypatch.setattr("ztrace_viewer.commands.find.SEARCH_S", 60)
-
-    def ask(*arguments: object) -> Any:
-        results = [run(*arguments, "--db", source) for source in both]
-        for result in results:
-            assert result.stderr.replace(str(both[1]), str(both[0])) == results[0].stderr
-            assert result.exit_code == results[0].exit_code
-        if "--json" not in arguments:
-            assert results[1].stdout.replace(str(both[1]), str(both[0])) == results[0].stdout
-            return results[0].stdout
-        documents = [json.loads(result.stdout) for result in results]
-        for document in documents:
-            for name in SIZES:
-                document.pop(name, None)
-        assert documents[1] == documents[0]
-        return documents[0]
-
-    return ask
+    return make_ask(both, run, monkeypatch)
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

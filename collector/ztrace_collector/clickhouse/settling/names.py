@@ -1,7 +1,7 @@
 """Methods, paths, versions and processes, as they are stored in ClickHouse.
 
-One idea: a path's id is a hash of the path above and its method, the same whoever computes it. In memory,
-paths are numbered from the root down, as counting expects.
+One idea: a path's id is a hash of its parent's id and its method, so all processes compute the same id. In
+memory, paths are numbered from the root down, as counting expects.
 """
 
 from collections import Counter, defaultdict
