@@ -265,12 +265,13 @@ def test_a_call_that_is_late_does_not_run() -> None:
     server = Server()
     server.receive({"message_id": b"1", "zt": {"ms": 0}}, "echo", [])
     assert not server.started
+    assert "echo: no answer in time: it arrived after its deadline" in server.last[2][0]
     call = server.open(zt={"ms": 500})
     server.core.beat(0.4)
     assert call.key in server.core.calls
     server.core.beat(0.5)
     assert server.stopped == [call]
-    assert (server.last[1], server.last[2][0]) == ("ERR", "DeadlineExceeded")
+    assert (server.last[1], *server.last[2][:2]) == ("ERR", "DeadlineExceeded", "echo: no answer in time")
     assert is_balanced(server.core)
 
 

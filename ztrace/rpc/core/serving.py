@@ -247,9 +247,9 @@ class ServerCore:
             if call.deadline_s is not None and now_s >= call.deadline_s:
                 if self._close(call):
                     call.reason = DEADLINE
-                    self._send_failure(
-                        call, failures.refuse(failures.LATE, DeadlineExceeded("too late")), None
-                    )
+                    # In the client's words: who notices the deadline first is a matter of microseconds.
+                    late = DeadlineExceeded(f"{call.name}: no answer in time")
+                    self._send_failure(call, failures.refuse(failures.LATE, late), None)
                     self._stop(call)
             elif self._period_s is None or call.passive:
                 continue
@@ -298,9 +298,8 @@ class ServerCore:
                 if type(remaining) is int:
                     call.deadline_s = now_s + remaining / 1000
                     if remaining <= 0:
-                        self._refuse(
-                            call, failures.LATE, DeadlineExceeded(f"{name} arrived after its deadline")
-                        )
+                        late = DeadlineExceeded(f"{name}: no answer in time: it arrived after its deadline")
+                        self._refuse(call, failures.LATE, late)
                         return
         peer = frames[0]
         if call.key in self.calls:

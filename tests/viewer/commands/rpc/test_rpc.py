@@ -114,7 +114,7 @@ def test_a_failing_call_prints_the_remote_traceback(run: Run, billing: str) -> N
         (("call", "charge", "x", "--args", "[]"), 2, "--args excludes other arguments"),
         (("call", "echo", "1" * 30), 2, "the arguments of echo cannot be sent: an integer beyond 64 bits"),
         (("inspect", "--stub", "--openrpc"), 2, "--openrpc and --stub exclude each other"),
-        (("call", "wait", "--timeout", "0.1"), 1, "wait: no answer in time"),
+        (("call", "wait", "--timeout", "0.5"), 1, "wait: no answer in time"),
         (("bench", "refuse", "--seconds", "0.1"), 1, "failed, the first with"),
     ],
 )

@@ -7,7 +7,7 @@ from tests.ztrace.rpc.conformance.raw import Event, pack
 
 _UNPACKABLE = err("TypeError", "can not serialize 'object' object")
 _NO_CALL = (refusal("_zt_call takes a name, a list and a map"),)
-_LATE = (err("DeadlineExceeded", "echo arrived after its deadline"),)
+_LATE = (err("DeadlineExceeded", "echo: no answer in time: it arrived after its deadline"),)
 
 CASES = (
     # Identifiers and versions
