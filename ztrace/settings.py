@@ -22,8 +22,8 @@ _MAX_NAME = 256
 _MAX_VERSION = 100
 #: Collectors of a publisher: more than share the work of the largest installation.
 MAX_ENDPOINTS = 16
-#: Values that turn a switch off; all others turn it on.
-_OFF = ("", "0", "false", "no")
+#: Values that turn a setting off, in any case.
+_OFF = ("off", "0", "false", "no")
 #: When the stacks of open spans are sampled: never, on request, also of slow spans, or also of all.
 PROFILES = ("off", "demand", "slow", "always")
 
@@ -122,13 +122,13 @@ def read_settings(
     enrolment = _read_key(key or environ.get("ZTRACE_KEY"), service)
     if enrolment is not None:
         service = enrolment.service
-    folder = spool or environ.get("ZTRACE_SPOOL")
+    folder = spool or _unless_off(environ.get("ZTRACE_SPOOL"))
     return Settings(
         service=_fit(service or _program_name()),
         version=_fit(version or environ.get("ZTRACE_SERVICE_VERSION") or "", _MAX_VERSION),
         endpoints=_read_endpoints(endpoint or environ.get("ZTRACE_ENDPOINT") or DEFAULT_ENDPOINT),
         host=_fit(os.uname().nodename),
-        disabled=_is_on(environ.get("ZTRACE_DISABLED", "")),
+        disabled=_is_on(environ.get("ZTRACE_DISABLED")),
         queue_spans=number("ZTRACE_QUEUE_SPANS", queue_spans),
         window_bytes=number("ZTRACE_WINDOW_BYTES", window_bytes),
         batch_spans=number("ZTRACE_BATCH_SPANS", batch_spans),
@@ -137,15 +137,24 @@ def read_settings(
         spool_bytes=number("ZTRACE_SPOOL_BYTES", spool_bytes),
         key=enrolment,
         scrub=_read_rules(scrub_keys, scrub_values, environ),
-        all_frames=_read_frames(frames or environ.get("ZTRACE_FRAMES")),
-        record_locals=_is_on(environ.get("ZTRACE_LOCALS", "")) if record_locals is None else record_locals,
+        all_frames=_read_frames(frames or _unless_off(environ.get("ZTRACE_FRAMES"))),
+        record_locals=_is_on(environ.get("ZTRACE_LOCALS")) if record_locals is None else record_locals,
         profile=_read_profile(environ.get("ZTRACE_PROFILE") or "demand"),
-        debug=_is_on(environ.get("ZTRACE_DEBUG", "")),
+        debug=_is_on(environ.get("ZTRACE_DEBUG")),
     )
 
 
-def _is_on(switch: str) -> bool:
-    return switch.lower() not in _OFF
+def is_off(value: str | None) -> bool:
+    """Return whether a variable has one of the values that turn a setting off."""
+    return value is not None and value.strip().lower() in _OFF
+
+
+def _is_on(switch: str | None) -> bool:
+    return bool(switch and switch.strip()) and not is_off(switch)
+
+
+def _unless_off(value: str | None) -> str | None:
+    return None if is_off(value) else value
 
 
 def _read_endpoints(given: object) -> tuple[str, ...]:
@@ -181,7 +190,7 @@ def _read_frames(which: str | None) -> bool:
 
 
 def _read_profile(mode: str) -> str:
-    mode = mode.lower()
+    mode = "off" if is_off(mode) else mode.strip().lower()
     if mode not in PROFILES:
         raise SettingsError(f"ZTRACE_PROFILE is {quote(mode)}", hint=f"give one of {', '.join(PROFILES)}")
     return mode
@@ -220,7 +229,7 @@ def _read_rules(keys: Sequence[str], values: Sequence[str], environ: Mapping[str
     return make_rules(
         [*keys, *filter(None, further)],
         [*values, *([pattern] if pattern else [])],
-        enabled=environ.get("ZTRACE_SCRUB", "1").lower() not in _OFF[1:],
+        enabled=not is_off(environ.get("ZTRACE_SCRUB")),
     )
 
 

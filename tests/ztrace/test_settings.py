@@ -16,9 +16,16 @@ from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.exceptions import frames
 from ztrace.libraries import LIBRARIES
+from ztrace.middleware import carrying
 from ztrace.publishing import retrying, worker
 from ztrace.scrubbing.rules import DEFAULT_RULES
 from ztrace.settings import LIMITS, MAX_ENDPOINTS, read_settings
+
+#: Variables that can be turned off; the first four are switches.
+SWITCHES = (
+    *("ZTRACE_DISABLED", "ZTRACE_LOCALS", "ZTRACE_DEBUG", "ZTRACE_SCRUB"),
+    *("ZTRACE_FRAMES", "ZTRACE_SPOOL", "ZTRACE_PROFILE"),
+)
 
 
 @pytest.fixture
@@ -82,13 +89,38 @@ def test_a_service_is_named_after_its_script(
     assert read_settings(environ={}).service == service
 
 
-@pytest.mark.parametrize(
-    ("value", "disabled"),
-    [("1", True), ("true", True), ("yes", True), ("0", False), ("false", False), ("No", False), ("", False)],
-)
-def test_disabled_is_read_as_people_write_it(value: str, disabled: bool) -> None:
-    """Zero, false and no leave tracing enabled."""
-    assert read_settings(environ={"ZTRACE_DISABLED": value}).disabled is disabled
+@pytest.mark.parametrize("value", ["off", "OFF", "0", "false", "No", " off "])
+def test_every_setting_is_turned_off_by_the_same_words(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Each word for off turns off every switch, profiles, the spool and additional frames."""
+    settings = read_settings(environ=dict.fromkeys(SWITCHES, value))
+    assert (settings.disabled, settings.record_locals, settings.debug) == (False, False, False)
+    assert (settings.scrub, settings.spool, settings.all_frames, settings.profile) == (
+        None,
+        None,
+        False,
+        "off",
+    )
+    monkeypatch.setenv("ZTRACE_CARRY", value)
+    assert not carrying.is_enabled()
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes", "On", "anything"])
+def test_any_other_word_turns_a_switch_on(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A value that is not one for off turns a switch on."""
+    settings = read_settings(
+        environ=dict.fromkeys(("ZTRACE_DISABLED", "ZTRACE_LOCALS", "ZTRACE_DEBUG"), value)
+    )
+    assert (settings.disabled, settings.record_locals, settings.debug) == (True, True, True)
+    assert settings.scrub is DEFAULT_RULES
+    monkeypatch.setenv("ZTRACE_CARRY", value)
+    assert carrying.is_enabled()
+
+
+def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty variables leave every switch at its default."""
+    assert read_settings(environ=dict.fromkeys(SWITCHES, "")) == read_settings(environ={})
+    monkeypatch.setenv("ZTRACE_CARRY", "")
+    assert carrying.is_enabled()
 
 
 @pytest.mark.parametrize("service", ["bil\udcffling", b"billing", 5, "x" * 100_000])

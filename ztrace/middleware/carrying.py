@@ -17,6 +17,7 @@ from ztrace.context import Context, get_current, make_current
 from ztrace.exceptions.frames import is_own
 from ztrace.exceptions.ownership import is_in_app
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.settings import is_off
 
 #: Callers looked at to find the code that starts a thread or greenlet: a few levels of a library.
 _MAX_CALLERS = 8
@@ -26,7 +27,7 @@ _MAX_WRAPPERS = 8
 
 def is_enabled() -> bool:
     """Return whether context is to be carried: ``ZTRACE_CARRY=off`` switches it off."""
-    return os.environ.get("ZTRACE_CARRY", "").lower() not in ("off", "0", "false", "no")
+    return not is_off(os.environ.get("ZTRACE_CARRY"))
 
 
 def inherited_span() -> Context | None:
