@@ -6,7 +6,7 @@ One idea: a reader needs these and nothing else of the collector, so this module
 
 #: "ZTRC", the ``PRAGMA application_id`` of every ztrace database, by which a foreign file is recognized.
 APPLICATION_ID = 0x5A545243
-#: Number of migrations in `tables.schema`; ``PRAGMA user_version`` of an up-to-date file.
+#: Number of migrations in `tables.migrations`; ``PRAGMA user_version`` of an up-to-date file.
 SCHEMA_VERSION = 1
 
 #: Nanoseconds of a second and of a minute, the finest bucket of figures.

@@ -37,7 +37,7 @@ from ztrace_collector.layout import LOG_BYTES
 from ztrace_collector.service import Options, collect
 from ztrace_collector.settling.spare_time import SpareTime
 from ztrace_collector.storing.database import CACHE_KIB
-from ztrace_collector.tables.schema import migrations
+from ztrace_collector.tables.migrations import migrations
 
 #: (service, name, kind, index of the parent), in the order of ending.
 TREE = (

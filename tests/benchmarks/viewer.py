@@ -31,7 +31,7 @@ from ztrace_collector.layout import (
     RESOLUTIONS_S,
     SCHEMA_VERSION,
 )
-from ztrace_collector.tables.schema import migrations
+from ztrace_collector.tables.migrations import migrations
 from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.selection import Selection

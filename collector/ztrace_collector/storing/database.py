@@ -19,9 +19,10 @@ from ztrace.errors import (
     DatabaseNewer,
 )
 from ztrace_collector.layout import APPLICATION_ID, LOG_BYTES, SCHEMA_VERSION
+from ztrace_collector.storing.existing import check_tables
 from ztrace_collector.storing.faults import OTHER_FILE, explain
 from ztrace_collector.storing.places import OWN_MODE, check_files, check_lock, find_place, set_mode
-from ztrace_collector.tables.schema import migrations
+from ztrace_collector.tables.migrations import migrations
 from ztrace_collector.tables.sqlite_utils import Database
 
 #: Wait for another program's write, as of a shell or Datasette. After that `Writer` holds, since the
@@ -160,7 +161,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _check_identity(db: sqlite3.Connection, path: Path) -> None:
-    """Reject a file of another program or of a newer ztrace, before anything is written to it."""
+    """Reject a file of another program, of a newer ztrace or with other tables, before it is changed."""
     (application_id,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -176,6 +177,8 @@ def _check_identity(db: sqlite3.Connection, path: Path) -> None:
             f"a newer ztrace wrote {path}",
             hint=f"upgrade ztrace here: pip install -U ztrace, or {OTHER_FILE}",
         )
+    if version == SCHEMA_VERSION:
+        check_tables(db, path)
 
 
 def _prepare(db: sqlite3.Connection, path: Path, log_bytes: int) -> None:

@@ -10,9 +10,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from ztrace.errors import DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer
+from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer
 from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
 from ztrace_collector.storing.faults import OTHER_FILE, explain
+from ztrace_collector.tables.schema import expected_columns, read_columns
 
 #: Wait for a collector's transaction, which takes a fraction of a second unless its disk is slow.
 BUSY_TIMEOUT_S = 10.0
@@ -58,6 +59,21 @@ def check_identity(db: sqlite3.Connection, path: Path) -> None:
         raise DatabaseError(
             f"{path} was written by an older ztrace ({schemas})",
             hint=f"upgrade it with 'ztrace collect --db {path}'",
+        )
+    check_tables(db, path)
+
+
+def check_tables(db: sqlite3.Connection, path: Path) -> None:
+    """Reject a file that lacks a table or a column: one of a development version, or changed or damaged.
+
+    Raises:
+        DatabaseCorrupt: something is missing.
+    """
+    missing = sorted(expected_columns() - read_columns(db))
+    if missing:
+        raise DatabaseCorrupt(
+            f"{path} was written by another version of ztrace, or is damaged: it has no {missing[0]}",
+            hint=OTHER_FILE,
         )
 
 

@@ -1,21 +1,19 @@
-"""Tables of a database file, and the migrations that create them and the views.
+"""Tables of a database file.
 
 One idea: every query of the viewer has a table that is kept up to date while writing, so no query scans
 ``spans``. Names, services and kinds are interned in ``methods``, processes in ``instances``. Times are
 integers in nanoseconds, Unix times or durations. Ids are blobs; the views show them as hex.
 docs/reference/schema.md documents the tables for users of other programs.
 
-A new version of the schema is a new function at the end of this module, and a new `layout.SCHEMA_VERSION`:
-`sqlite_utils.Migrations` records which functions have run, and ``PRAGMA user_version`` counts them, for a
-quick check by readers.
+`tables.migrations` creates them, with the views.
 """
+
+import functools
+import sqlite3
+from contextlib import closing
 
 from ztrace_collector.tables.code_tables import CODE_TABLES
 from ztrace_collector.tables.sending import SENDING
-from ztrace_collector.tables.sqlite_utils import Database, Migrations
-from ztrace_collector.tables.views import VIEWS
-
-migrations = Migrations("ztrace")
 
 _TABLES = """
 CREATE TABLE methods (
@@ -330,10 +328,22 @@ INSERT INTO totals
     VALUES ('spans', 0), ('traces', 0), ('spans_expired', 0), ('spans_thinned', 0), ('traces_thinned', 0);
 """
 
+#: Statements that create all tables and their indexes.
+TABLES = _TABLES + CODE_TABLES + SENDING
 
-@migrations()
-def create_tables(db: Database) -> None:
-    """Create the tables and views of version 1."""
-    for statement in (_TABLES + CODE_TABLES + SENDING + VIEWS).split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+
+def read_columns(db: sqlite3.Connection) -> set[str]:
+    """Return the columns of a database's tables, each as ``table.column``; replace bytes that are no text."""
+    columns = db.execute(
+        "SELECT CAST(t.name || '.' || c.name AS BLOB) FROM sqlite_master t, pragma_table_info(t.name) c"
+        " WHERE t.type = 'table'"
+    )
+    return {column.decode("utf-8", "replace") for (column,) in columns}
+
+
+@functools.cache
+def expected_columns() -> set[str]:
+    """Return the columns of an up-to-date database's tables."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(TABLES)
+        return read_columns(db)

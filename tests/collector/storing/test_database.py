@@ -23,7 +23,7 @@ from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
 from ztrace_collector.storing import database
 from ztrace_collector.storing.database import Lock
 from ztrace_collector.storing.store import Store
-from ztrace_collector.tables.schema import create_tables
+from ztrace_collector.tables.migrations import create_tables
 
 
 def execute(path: Path, sql: str) -> None:
@@ -96,6 +96,15 @@ def test_an_unknown_migration_is_refused(path: Path) -> None:
         pass
     execute(path, "INSERT INTO _sqlite_migrations VALUES (99, 'ztrace', 'from_the_future', '')")
     refusal_of(path, DatabaseNewer)
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE sealed_traces", "ALTER TABLE spans DROP COLUMN cpu_ns"])
+def test_a_file_with_other_tables_is_refused(path: Path, change: str) -> None:
+    """A file that lacks a table or a column is refused, as one of a version before the release."""
+    with Store(path):
+        pass
+    execute(path, f"DROP VIEW span_list; {change}; CREATE TABLE notes (of_a_user)")
+    assert "another version of ztrace, or is damaged: it has no s" in refusal_of(path, DatabaseCorrupt)
 
 
 def test_a_truncated_file_is_refused(path: Path) -> None:

@@ -123,6 +123,15 @@ def test_files_of_other_versions_are_left_alone(path: Path, version: int, kind: 
     assert ("newer" if version > SCHEMA_VERSION else "older") in refusal_of(path, kind)
 
 
+def test_a_file_with_other_tables_is_left_alone(path: Path) -> None:
+    """A file that lacks a table is left unchanged, whichever table a command needs."""
+    with Store(path):
+        pass
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE sealed_traces")
+    assert "another version of ztrace" in refusal_of(path, DatabaseCorrupt)
+
+
 def test_a_writer_is_waited_for(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Resolving waits for a writer, and raises an error when the lock persists."""
     store.store([Sender().data(failed(0, EPOCH_NS))])

@@ -66,6 +66,13 @@ def make_older(path: Path) -> None:
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
+def make_other_tables(path: Path) -> None:
+    """Create a database without one of its tables, as of a version before the release."""
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE sealed_traces")
+
+
 def make_corrupt(path: Path) -> None:
     """Create a ztrace database whose pages after the first are noise."""
     Store(path).close()
@@ -82,6 +89,7 @@ BROKEN = [
     (make_foreign, DatabaseForeign, "is not a ztrace database"),
     (make_newer, DatabaseNewer, "pip install --upgrade"),
     (make_older, DatabaseError, "upgrade it with"),
+    (make_other_tables, DatabaseCorrupt, "another version of ztrace"),
     (make_corrupt, DatabaseCorrupt, "is damaged"),
     (lambda path: None, DatabaseMissing, "create one with 'ztrace up'"),
 ]
