@@ -5,8 +5,8 @@ import os
 import re
 import signal
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,7 @@ class Service:
         return os.getpid()
 
     def block(self, seconds):
+        print("blocked", flush=True)
         time.sleep(seconds)
         return seconds
 
@@ -88,19 +89,30 @@ def serving(
         yield process, process.stdout.readline().strip()
 
 
+@contextmanager
+def signalled(process: Any, number: signal.Signals) -> Iterator[None]:
+    """Send a signal to a server once it tells that it serves the call of the block."""
+
+    def send() -> None:
+        assert process.stdout.readline() in ("paused\n", "blocked\n")
+        process.send_signal(number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 def test_a_killed_server_is_noticed_at_once() -> None:
     """Open calls fail with `PeerLost` when their server is killed, and later ones reach its successor."""
-    with serving() as (process, endpoint), rpc.Client(endpoint, heartbeat_s=60, timeout_s=20) as client:
+    # The deadline comes far before a heartbeat is missed: the connection tells.
+    with serving() as (process, endpoint), rpc.Client(endpoint, heartbeat_s=60, timeout_s=30) as client:
         pid = client.pid()
-        timer = threading.Timer(0.1, os.kill, (pid, signal.SIGKILL))
-        timer.start()
-        started_s = time.monotonic()
-        with pytest.raises(rpc.PeerLost) as caught:
-            client.sleep(30)
-        # Far below the heartbeats: the connection tells.
-        assert time.monotonic() - started_s < 15
+        with signalled(process, signal.SIGKILL), pytest.raises(rpc.PeerLost) as caught:
+            client.pause()
         assert "is lost" in str(caught.value)
-        timer.join()
         process.wait()
         with serving(endpoint):
             assert client.pid() != pid
@@ -124,19 +136,19 @@ def test_calls_of_several_servers_go_to_those_that_live() -> None:
 
 def test_a_blocked_server_keeps_its_peers() -> None:
     """A handler that blocks the loop or the pool longer than three periods loses neither kind of client."""
-    with serving(heartbeat_s=0.2) as (_, endpoint):
-        with rpc.Client(endpoint, heartbeat_s=0.2) as client:
-            assert client.block(0.8) == 0.8
-            assert client.spin(0.8) == 0.8
-        done = run_program(
-            "import os, sys, warnings; warnings.simplefilter('ignore')\n"
-            "import zerorpc\n"
-            "client = zerorpc.Client(sys.argv[1], heartbeat=0.2)\n"
-            "print(client.block(0.8), client.spin(0.8), flush=True)\n"
-            "os._exit(0)\n",
-            endpoint,
-        )
-    assert done.stdout == "0.8 0.8\n"
+    program = (
+        "import os, sys, warnings; warnings.simplefilter('ignore')\n"
+        "import zerorpc\n"
+        "client = zerorpc.Client(sys.argv[1], heartbeat=0.5)\n"
+        "print(client.block(1.6), client.spin(1.6), flush=True)\n"
+        "os._exit(0)\n"
+    )
+    with serving(heartbeat_s=0.5) as (_, endpoint), ThreadPoolExecutor() as pool:
+        done = pool.submit(run_program, program, endpoint)
+        with rpc.Client(endpoint, heartbeat_s=0.5) as client:
+            assert client.block(1.6) == 1.6
+            assert client.spin(1.6) == 1.6
+        assert done.result().stdout == "1.6 1.6\n"
 
 
 def test_a_server_drains_on_a_signal() -> None:
@@ -147,13 +159,14 @@ def test_a_server_drains_on_a_signal() -> None:
         thread = threading.Thread(target=lambda: answers.append(client.sleep_told(0.5)))
         thread.start()
         assert process.stdout.readline() == "sleeping\n"
-        with rpc.Client(endpoint, timeout_s=1) as other:
+        with rpc.Client(endpoint) as other:
             other.pid()
             os.kill(pid, signal.SIGTERM)
             refused: BaseException | None = None
             while refused is None:
                 try:
-                    other.pid()
+                    with rpc.deadline(1):
+                        other.pid()
                 except (rpc.PeerLost, rpc.DeadlineExceeded) as error:
                     refused = error  # The refused call has waited for another server.
         thread.join()
@@ -168,9 +181,7 @@ def test_a_server_drains_on_a_signal() -> None:
 def test_calls_that_outlast_the_grace_are_cancelled() -> None:
     """A call that does not end in time after SIGTERM fails, and is cancelled in the server."""
     with serving(grace_s=0.1) as (process, endpoint), rpc.Client(endpoint) as client:
-        pid = client.pid()
-        threading.Timer(0.2, os.kill, (pid, signal.SIGTERM)).start()
-        with pytest.raises(rpc.RpcError):
+        with signalled(process, signal.SIGTERM), pytest.raises(rpc.RpcError):
             client.pause()
         assert process.wait() == 0
         assert "cancelled" in process.stdout.read()
@@ -257,9 +268,7 @@ def test_a_forked_child_has_connections_of_its_own() -> None:
 def test_a_function_that_never_returns_keeps_no_process() -> None:
     """After SIGTERM and the time that calls have, a server's process ends whatever its functions do."""
     with serving(grace_s=0.1) as (process, endpoint), rpc.Client(endpoint) as client:
-        pid = client.pid()
-        threading.Timer(0.2, os.kill, (pid, signal.SIGTERM)).start()
-        with pytest.raises(rpc.RpcError):
+        with signalled(process, signal.SIGTERM), pytest.raises(rpc.RpcError):
             client.block(3600)
         assert process.wait(timeout=20) == 0
 
@@ -298,15 +307,12 @@ def test_a_rolling_restart_under_load() -> None:
 @pytest.mark.slow
 def test_a_frozen_server_is_noticed() -> None:
     """Open calls of a server that is stopped fail long before its heartbeats are missed."""
-    with serving() as (_, first), serving() as (_, second):
-        client = rpc.Client(first, heartbeat_s=60, timeout_s=20)
+    with serving() as (process, first), serving() as (_, second):
+        client = rpc.Client(first, heartbeat_s=60, timeout_s=30)
         with client, rpc.Client(first, second, timeout_s=20) as both:
             pid = client.pid()
-            threading.Timer(0.1, os.kill, (pid, signal.SIGSTOP)).start()
-            started_s = time.monotonic()
-            with pytest.raises(rpc.PeerLost):
-                client.sleep(30)
-            assert time.monotonic() - started_s < 10
+            with signalled(process, signal.SIGSTOP), pytest.raises(rpc.PeerLost):
+                client.pause()
             wait_for(lambda: _pid_of(both) not in (None, pid))
             os.kill(pid, signal.SIGCONT)
             assert client.pid() == pid

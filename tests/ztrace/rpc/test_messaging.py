@@ -260,7 +260,7 @@ with rpc.Pusher(bind="tcp://127.0.0.1:0", timeout_s=0.5) as pusher:
     try:
         pusher.f(1)
     except rpc.DeadlineExceeded:
-        print("others ran:", len(turns) > 10)
+        print("others ran:", len(turns) > 1)
 """
 
 

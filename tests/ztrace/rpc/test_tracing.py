@@ -15,7 +15,7 @@ import ztrace
 from tests.ztrace.programs import ROOT
 from tests.ztrace.recording import Recorder
 from tests.ztrace.rpc.services import FREE, Billing
-from tests.ztrace.waiting import wait_for
+from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace import rpc
 from ztrace.publishing.unfinished import AGE_NS, Unfinished
 from ztrace.records import Span
@@ -125,12 +125,14 @@ def test_a_stream_is_one_span_at_each_end(recorder: Recorder, shop: rpc.Client) 
 
 def test_a_deadline_is_told_at_both_ends(recorder: Recorder, shop: rpc.Client) -> None:
     """A call that ends at its deadline is an error that says so, and cancelled at the server."""
-    with pytest.raises(rpc.DeadlineExceeded), rpc.deadline(0.05):
+    shop.echo("connected")
+    kinds(recorder, 2)
+    with pytest.raises(rpc.DeadlineExceeded), rpc.deadline(0.5):
         shop.wait()
-    found = kinds(recorder, 2)
+    found = kinds(recorder, 4)
     assert found[("wait", "client")].attributes["rpc.deadline_exceeded"] is True
     assert {"rpc.cancelled", "rpc.deadline_exceeded"} & found[("wait", "server")].attributes.keys()
-    assert {span.status for span in found.values()} == {1}
+    assert {found[("wait", end)].status for end in ("client", "server")} == {1}
 
 
 def test_a_cancelled_task_is_told(recorder: Recorder, shop: rpc.Client) -> None:
@@ -138,13 +140,16 @@ def test_a_cancelled_task_is_told(recorder: Recorder, shop: rpc.Client) -> None:
 
     async def run(endpoint: str) -> None:
         async with rpc.AsyncClient(endpoint) as client:
-            await client.echo("connected")
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.wait(), 0.05)
+            call = asyncio.ensure_future(client.wait())
+            while len(recorder.register) < 2:
+                await asyncio.sleep(0.001)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
 
     (route,) = shop._connections._pool.routes
-    asyncio.run(run(route.endpoint))
-    found = kinds(recorder, 4)
+    asyncio.run(asyncio.wait_for(run(route.endpoint), DEADLINE_S))
+    found = kinds(recorder, 2)
     assert found[("wait", "client")].attributes["rpc.cancelled"] is True
     assert found[("wait", "server")].attributes["rpc.cancelled"] is True
 

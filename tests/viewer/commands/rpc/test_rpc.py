@@ -12,7 +12,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgpack
 import pytest
@@ -24,7 +26,7 @@ from tests.ztrace.rpc.services import FREE, Billing
 from tests.ztrace.rpc.test_zerorpc import serving as serving_zerorpc
 from ztrace import rpc
 from ztrace_viewer.cli import run as run_line
-from ztrace_viewer.commands.rpc import asking
+from ztrace_viewer.commands.rpc import asking, measuring
 
 #: Deadline of a process on a busy machine.
 DEADLINE_S = 30
@@ -179,6 +181,16 @@ def test_ping_and_bench_measure(run: Run, billing: str) -> None:
     assert second.split()[::2] == ["p50", "p95", "p99"]
     assert "CPU" in third
     assert run("rpc", "bench", billing, "count", 3, "--seconds", 0.1).exit_code == 0
+
+
+def test_bench_makes_a_call_however_busy_the_machine_is(
+    run: Run, billing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A measurement whose time is over before its first call makes one."""
+    clocks = {"process_time": time.process_time, "perf_counter_ns": time.perf_counter_ns}
+    monkeypatch.setattr(measuring, "time", SimpleNamespace(monotonic=count(step=60).__next__, **clocks))
+    told = run("rpc", "bench", billing, "twice", "x", "--seconds", 0.1)
+    assert told.stdout.startswith("1 calls in "), told.output
 
 
 def repl(monkeypatch: pytest.MonkeyPatch, address: str, text: str) -> int:

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.process
 
 #: Items of the stream that is read
 ITEMS = 400
-#: Timeout of a call that is not answered, and period of its heartbeats
-TIMEOUT_S, HEARTBEAT_S = 1.0, 0.2
+#: Timeout of a call that is not answered, and period of its heartbeats, of which too few are due to lose it
+TIMEOUT_S, HEARTBEAT_S = 1.0, 0.4
 
 
 class RawServer:
