@@ -18,7 +18,7 @@ from gevent.fileobject import FileObject
 import ztrace
 from tests.ztrace.middleware.zerorpc import scenarios
 from tests.ztrace.middleware.zerorpc.journal import Journal, type_name
-from tests.ztrace.middleware.zerorpc.report import report_state
+from tests.ztrace.middleware.zerorpc.report import keep_running_spans, report_state
 
 #: Time of instrumenting: after or before `ztrace.configure`, several times, or not at the start.
 INSTRUMENT = ("after", "before", "twice", "never")
@@ -116,12 +116,15 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("journals", type=Path)
     parser.add_argument("--ztrace")
+    parser.add_argument("--doomed", action="store_true")
     parser.add_argument("--instrument", choices=INSTRUMENT)
     arguments = parser.parse_args()
     journal = Journal(arguments.journals, arguments.name, traced=arguments.ztrace is not None)
     when = arguments.instrument or ("after" if arguments.ztrace else "never")
     if when in ("before", "twice"):
         ztrace.instrument("zerorpc")
+    if arguments.doomed:
+        keep_running_spans()
     if arguments.ztrace:
         ztrace.configure(service=arguments.name, endpoint=arguments.ztrace)
     if when in ("after", "twice"):

@@ -5,6 +5,12 @@ from typing import Any
 
 import ztrace
 from ztrace import diagnostics
+from ztrace.publishing import unfinished
+
+
+def keep_running_spans() -> None:
+    """Publish no span before its end: this process is killed, on a busy machine late."""
+    unfinished.AGE_NS = 3600 * 10**9
 
 
 def report_state() -> dict[str, Any]:

@@ -28,7 +28,7 @@ from gevent.fileobject import FileObject
 import ztrace
 from tests.ztrace.middleware.zerorpc import failing
 from tests.ztrace.middleware.zerorpc.journal import Journal
-from tests.ztrace.middleware.zerorpc.report import report_state
+from tests.ztrace.middleware.zerorpc.report import keep_running_spans, report_state
 
 #: Heartbeat intervals of the ``rpc`` and the ``brittle`` endpoint, in seconds.
 HEARTBEAT_S, BRITTLE_S = 2.0, 0.2
@@ -195,6 +195,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("journals", type=Path)
     parser.add_argument("--upstream")
     parser.add_argument("--ztrace")
+    parser.add_argument("--doomed", action="store_true")
     return parser.parse_args()
 
 
@@ -217,6 +218,8 @@ def main() -> None:
     """Run the service until standard input ends."""
     arguments = read_arguments()
     journal = Journal(arguments.journals, arguments.name, traced=arguments.ztrace is not None)
+    if arguments.doomed:
+        keep_running_spans()
     if arguments.ztrace:
         ztrace.configure(service=arguments.name, endpoint=arguments.ztrace)
         ztrace.instrument("zerorpc")

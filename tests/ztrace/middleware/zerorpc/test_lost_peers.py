@@ -29,7 +29,7 @@ NOT_STORED = {"still running", "not traced", "ended with its process"}
 @contextmanager
 def doomed(fleet: Fleet) -> Iterator[Child]:
     """Start another service, which the test ends."""
-    child = fleet.start_service("doomed")
+    child = fleet.start_service("doomed", "--doomed")
     try:
         yield child
     finally:
@@ -96,7 +96,7 @@ def test_server_killed_in_a_stream(traced: Fleet, plain: Fleet) -> None:
 
 def test_client_killed_in_the_call(traced: Fleet) -> None:
     """The server of a killed client records a lost remote, and its tree reports the missing parent."""
-    driver = traced.start_driver(name="victim")
+    driver = traced.start_driver("--doomed", name="victim")
     command = traced.command("call_brittle")
     driver.say(json.dumps(command))
     wait_for(lambda: _serving(traced, command["token"]))
