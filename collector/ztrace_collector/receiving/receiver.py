@@ -30,7 +30,7 @@ from ztrace_collector.refusals import Note
 GATHER_S, MAX_GATHER_S, STREAM_BYTES_PER_S = 0.05, 0.25, 128 << 10
 #: Messages and bytes of a transaction, and one message beyond: enough to make its commit cheap, and few
 #: enough that a quiet publisher beside busy ones has its turn within a second.
-MAX_MESSAGES, MAX_BYTES = 512, 1 << 19
+MAX_MESSAGES, MAX_BYTES = 512, 1 << 20
 #: Messages of one connection in a transaction: its publisher has as many in flight, and waits for
 #: acknowledgements then.
 MAX_OF_ONE = 32
