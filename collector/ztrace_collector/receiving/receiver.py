@@ -11,7 +11,7 @@ import socket
 import stat
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from typing import Self
 
@@ -34,6 +34,9 @@ MAX_MESSAGES, MAX_BYTES = 512, 1 << 20
 #: Messages of one connection in a transaction: its publisher has as many in flight, and waits for
 #: acknowledgements then.
 MAX_OF_ONE = 32
+#: Messages of one connection in a transaction up to which later ones of a stream may wait in libzmq's queue,
+#: so that the loop is not woken for each.
+FEW_OF_ONE = 8
 #: Maximum of incarnations whose connections are known; those heard least recently are forgotten.
 MAX_ROUTES = 1 << 14
 #: Socket options; ``docs/adr`` has the measurements behind them.
@@ -152,8 +155,8 @@ class Receiver:
     def gather(self, stopping: Callable[[], bool], note: Note) -> list[list[bytes]]:
         """Receive the messages of one transaction: those pending, and those that arrive within a moment.
 
-        Within a stream of messages the moment is longer. Connections are tended meanwhile, and it ends with
-        anything else that `poller` waits for.
+        Within a stream of messages the moment is longer, and messages are received a few times in it.
+        Connections are tended meanwhile, and it ends with anything else that `poller` waits for.
 
         Args:
             stopping: returns True to skip the wait.
@@ -172,13 +175,17 @@ class Receiver:
                 # After a hello alone nothing follows before the answer, and other connections wait meanwhile.
                 if (received and not messages) or stopping() or now_s >= deadline_s:
                     break
+                is_slow = deadline_s > short_s and max(taken.values(), default=0) <= FEW_OF_ONE
                 if now_s < short_s:
-                    self.socket.poll(_milliseconds(short_s - now_s))
+                    if is_slow:
+                        time.sleep(short_s - now_s)
+                    else:
+                        self.socket.poll(_milliseconds(short_s - now_s))
                     continue
                 if now_s >= tend_s:
                     self.connections.tend(note)
                     tend_s = now_s + GATHER_S
-                ready = dict(self.poller.poll(_milliseconds(min(deadline_s, tend_s) - now_s))).keys()
+                ready = self._wait(min(deadline_s, tend_s) - now_s, for_messages=not is_slow)
                 if ready - self._own:
                     break
                 if ready - {self.socket}:
@@ -227,6 +234,16 @@ class Receiver:
             # Publishers with valid keys connect again at once, and send again what was not acknowledged.
             self.connections.cut_all(note)
         self.connections.tend(note)
+
+    def _wait(self, wait_s: float, *, for_messages: bool) -> Set[object]:
+        """Wait for what `poller` has, with or without messages, and return what is ready."""
+        if not for_messages:
+            self.poller.unregister(self.socket)
+        try:
+            return dict(self.poller.poll(_milliseconds(wait_s))).keys()
+        finally:
+            if not for_messages:
+                self.poller.register(self.socket, zmq.POLLIN)
 
     def _receive(self) -> tuple[list[bytes], str, int, bytes]:
         """Return a message, its key if there are keys, and its connection's descriptor and id.

@@ -4,9 +4,13 @@ One idea: libzmq bounds a frame, and the whole messages of a connection, but not
 never ends. The system counts the bytes read from each connection; those read since its last message was
 received are what libzmq holds. While no message can be received, they are one unfinished message.
 
+To ask the system about a thousand connections takes milliseconds. So they are weighed when this process has
+grown, which it does with what it holds, and otherwise at longer intervals.
+
 Only Linux reports this, and only of TCP; elsewhere nothing is weighed.
 """
 
+import os
 import time
 from collections.abc import Callable, Collection
 
@@ -22,11 +26,13 @@ MAX_HELD, MAX_ALL_HELD = 40 << 20, 1 << 30
 SILENT_S = 30.0
 #: Time between two looks after which this process may have been stopped.
 LATE_S = 2.0
-#: Interval of the looks while connections are open, and while none is; share of the time they may take. A
-#: peer on this machine sends 200 MB between two looks.
+#: Interval of the looks while connections are open, and while none is or the process has not grown; share of
+#: the time they may take. A peer on this machine sends 200 MB between two looks.
 LOOK_S, IDLE_LOOK_S, SHARE = 0.05, 0.5, 0.05
 #: Interval while a connection is new or holds so much.
 QUICK_S, QUICK_BYTES = 0.01, 1 << 20
+#: Memory by which the process has grown: a part of what all connections may hold.
+GROWN_BYTES = 8 << 20
 
 
 class Scales:
@@ -36,7 +42,8 @@ class Scales:
         silent: connections that had sent nothing for long, as of the last look.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
         #: Bytes read from a connection until its last message was taken, as of the look after that.
         self._until: dict[int, int] = {}
         self.silent: list[int] = []
@@ -44,6 +51,8 @@ class Scales:
         #: Bytes read from a connection as of the last look, and the time at which they last increased.
         self._read: dict[int, tuple[int, float]] = {}
         self._looked_s = self._next_s = 0.0
+        #: Least memory of this process since the last look.
+        self._resident = 0
         #: There are connections; one is new, or holds enough to be looked at soon.
         self._is_open = self._is_quick = False
 
@@ -62,6 +71,7 @@ class Scales:
         self._until.pop(number, None)
         self._read.pop(number, None)
         self._heard.discard(number)
+        self._is_quick = True
 
     def look(self, numbers: Collection[int], is_drained: Callable[[], bool]) -> list[int]:
         """Return the connections that hold too much, the heaviest first; nothing if it is not time to look.
@@ -71,11 +81,21 @@ class Scales:
             is_drained: returns whether no whole message waits to be taken. It is asked once the bytes are
                 known: what has arrived by then may be whole messages.
         """
-        now_s = time.monotonic()
+        now_s = self._clock_s()
         self._is_open = bool(numbers)
         self.silent = []
         if now_s < self._next_s:
             return []
+        resident = _resident_bytes()
+        if (
+            not self._is_quick
+            and now_s < self._looked_s + IDLE_LOOK_S
+            and resident <= self._resident + GROWN_BYTES
+        ):
+            self._resident = min(self._resident, resident)
+            self._next_s = now_s + LOOK_S
+            return []
+        self._resident = resident
         weights: dict[int, int] = {}
         until: dict[int, int] = {}
         for number in numbers:
@@ -91,7 +111,7 @@ class Scales:
         self._until = until
         self._read = {number: self._read[number] for number in numbers if number in self._read}
         self._heard.clear()
-        self._next_s = now_s + max(QUICK_S if self._is_quick else LOOK_S, (time.monotonic() - now_s) / SHARE)
+        self._next_s = now_s + max(QUICK_S if self._is_quick else LOOK_S, (self._clock_s() - now_s) / SHARE)
         drained = is_drained()
         if not drained or now_s - self._looked_s > LATE_S:
             # More may wait in the system, for room in libzmq's queue or since this process stood still.
@@ -107,3 +127,12 @@ class Scales:
             heavy.append(number)
             total -= weights[number]
         return heavy
+
+
+def _resident_bytes() -> int:
+    """Return the memory of this process, 0 if it is unknown."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

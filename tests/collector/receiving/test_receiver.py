@@ -491,6 +491,43 @@ def test_unfinished_messages_of_all_are_bounded(monkeypatch: pytest.MonkeyPatch,
         assert good.is_acknowledged()
 
 
+def test_connections_are_weighed_when_the_process_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system is asked about connections once memory has grown, and otherwise twice a second."""
+    clock, asked, resident = Clock(), list[int](), 100 << 20
+    clock.now_s = 10.0
+
+    def count_read(number: int) -> int:
+        asked.append(number)
+        return 0
+
+    monkeypatch.setattr(weighing, "count_read", count_read)
+    monkeypatch.setattr(weighing, "_resident_bytes", lambda: resident)
+    scales = weighing.Scales(clock_s=clock)
+
+    def asks_after(wait_s: float) -> bool:
+        clock.now_s += wait_s
+        asked.clear()
+        scales.look([7], lambda: True)
+        return asked == [7]
+
+    assert asks_after(0.0)
+    assert asks_after(weighing.QUICK_S)  # The connection was new.
+    assert not asks_after(weighing.LOOK_S)
+    resident += weighing.GROWN_BYTES
+    assert not asks_after(weighing.LOOK_S)
+    resident += 1
+    assert asks_after(weighing.LOOK_S)
+    resident -= 20 << 20
+    assert not asks_after(weighing.LOOK_S)
+    resident += 20 << 20
+    assert asks_after(weighing.LOOK_S)
+    scales.forget(7)
+    assert asks_after(weighing.LOOK_S)
+    assert asks_after(weighing.QUICK_S)
+    assert not asks_after(weighing.LOOK_S)
+    assert asks_after(weighing.IDLE_LOOK_S)
+
+
 def test_whole_messages_are_not_weighed(connect: Connect) -> None:
     """A publisher that sends far more than an unfinished message may have, in whole ones, is not cut."""
     with opened() as (door, where):
