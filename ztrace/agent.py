@@ -195,7 +195,13 @@ def close(publisher: "Publisher", timeout_s: float, wait: Callable[[float], None
 def _shutdown_at_exit() -> None:
     global exiting
     exiting = True
-    shutdown()
+    try:
+        shutdown()
+    except (
+        BaseException
+    ):  # Ctrl-C, or a signal handler's exit: it ends the wait, and no code is left to get it.
+        if _closing is not None:
+            close(_closing, 0.0)
 
 
 def _hook_process() -> None:

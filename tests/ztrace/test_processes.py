@@ -92,6 +92,27 @@ def test_without_a_collector_a_program_ends_all_the_same(tmp_path: Path) -> None
     assert done.stderr == f"ztrace: 1 span not delivered to {endpoint}\n"
 
 
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "SystemExit(3)", "TimeoutError"])
+def test_an_interrupt_ends_the_wait_at_exit(tmp_path: Path, raised: str) -> None:
+    """A signal handler that raises while a program waits at its exit ends the wait, without a traceback."""
+    code = f"""
+import os, signal, threading, time
+from ztrace import agent
+def stop(*_):
+    raise {raised}
+signal.signal(signal.SIGINT, stop)
+def interrupt():
+    while agent._closing is None:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+make_span("a")
+"""
+    endpoint = f"ipc://{tmp_path}/nobody"
+    done = run_program(CONFIGURE + code, endpoint)
+    assert done.stderr == f"ztrace: 1 span not delivered to {endpoint}\n"
+
+
 def test_a_thread_that_makes_spans_while_the_program_ends_does_no_harm(receiver: Receiver) -> None:
     """A daemon thread that creates spans during exit prints nothing, and its stored spans have no gap."""
     code = """
