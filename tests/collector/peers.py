@@ -9,7 +9,7 @@ from tests.ztrace.waiting import wait_for
 from ztrace.wire import ACK, WELCOME, unpack_acks
 
 #: Longer than any condition takes: only a failing test reaches it.
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 class Peer:

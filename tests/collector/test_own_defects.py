@@ -31,7 +31,7 @@ pytestmark = pytest.mark.process
 
 #: Messages of a test; they are sent at once, so that several share a transaction.
 COUNT = 12
-DEADLINE_S = 20
+DEADLINE_S = 60
 #: Request that is answered as protobuf.
 PROTOBUF = {"content-type": "application/x-protobuf"}
 

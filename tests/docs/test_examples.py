@@ -28,7 +28,7 @@ pytestmark = pytest.mark.process
 #: Console script, independent of its installed location.
 ZTRACE = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 #: Longer than any condition takes: only a failing test reaches it.
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 _T = TypeVar("_T")
 

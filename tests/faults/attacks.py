@@ -22,8 +22,9 @@ from tests.collector.messages import Sender, make_profile, make_span
 from tests.faults import rubbish
 from tests.faults.bombs import BOMBS
 from tests.faults.running import Length
-from tests.faults.stage import COMMAND, DEADLINE_S, Collector, Stage, free_port, wait_for
+from tests.faults.stage import COMMAND, DEADLINE_S, Collector, Stage, wait_for
 from tests.faults.table import Row
+from tests.ports import find_port
 from ztrace.records import Profile
 from ztrace.wire import BEAT
 
@@ -72,7 +73,7 @@ def bomb(length: Length) -> Row:
     """Send each kind of small body that becomes large, and stop the collector while it reads some."""
     worst, worst_kind, busiest, busiest_kind = 0.0, "", 0.0, ""
     with Stage() as stage:
-        port = free_port()
+        port = find_port()
         collector = stage.collector("--otlp-listen", f"127.0.0.1:{port}")
         pid = collector.process.pid
         for kind, make in BOMBS.items():
@@ -135,7 +136,7 @@ def half_ask(length: Length) -> Row:
     count = int(length.of(1_000, 300))
     answered = asked = 0
     with Stage() as stage, ExitStack() as stack:
-        otlp, web = free_port(), free_port()
+        otlp, web = find_port(), find_port()
         collector = stage.collector("--otlp-listen", f"127.0.0.1:{otlp}")
         page = stage.start(
             "-c", COMMAND, "web", "--db", str(collector.database), "--listen", f"127.0.0.1:{web}"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tests.faults.calling import Calls
 from tests.faults.running import Length
-from tests.faults.stage import DEADLINE_S, ROOT, Collector, Stage, free_port
+from tests.faults.stage import DEADLINE_S, ROOT, Collector, Stage
 from tests.faults.table import Row
+from tests.ports import find_port
 
 #: Commit before delivery was made fault-tolerant.
 BEFORE = "6c52417"
@@ -98,7 +99,7 @@ def hot_path(length: Length) -> Row:
         _check_out(BEFORE, old)
         makers = [
             stage.start(
-                *("-c", _HOT, f"tcp://127.0.0.1:{free_port()}"),
+                *("-c", _HOT, f"tcp://127.0.0.1:{find_port()}"),
                 asked=True,
                 environment={"PYTHONPATH": f"{folder}:{ROOT}"},
             )

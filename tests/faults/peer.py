@@ -13,14 +13,15 @@ from pathlib import Path
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.faults.board import Board
-from tests.faults.stage import Stage, free_port, wait_for
+from tests.faults.stage import Stage, wait_for
+from tests.ports import find_port
 
 
 class Receiver:
     """OTLP receiver process that can be killed and restarted on the same port."""
 
     def __init__(self, stage: Stage) -> None:
-        self.port = free_port()
+        self.port = find_port()
         self._stage = stage
         self._path = stage.name("tally")
         self._tally = stage.board(self._path)

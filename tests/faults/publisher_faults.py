@@ -10,10 +10,11 @@ from tests.faults import identity
 from tests.faults.making import Plan
 from tests.faults.peer import Receiver
 from tests.faults.running import Length, finish, let_be, set_scene
-from tests.faults.stage import DEADLINE_S, Stage, free_port, wait_for
+from tests.faults.stage import DEADLINE_S, Stage, wait_for
 from tests.faults.starting import Start
 from tests.faults.table import Row
 from tests.faults.tracers import TREE
+from tests.ports import find_port
 
 #: Longest time before a span is in the spool.
 LINGER_S = 0.1
@@ -165,7 +166,7 @@ def _fork_peer() -> str:
 def _prefork(stage: Stage, endpoint: str, requests: int) -> int:
     """Serve requests with a prefork server's workers, end the server, and return their number."""
     (stage.folder / "application.py").write_text(_APPLICATION)
-    port = free_port()
+    port = find_port()
     server = stage.start(
         *("-m", "gunicorn", "--preload", "--workers", "4", "--bind", f"127.0.0.1:{port}"),
         *("--chdir", str(stage.folder), "application:application"),

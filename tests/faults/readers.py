@@ -16,8 +16,9 @@ import zmq
 from tests.collector.messages import Sender, make_span, span_id
 from tests.faults.attacks import MAX_BUSY_S, MAX_GROWN_MB, MAX_STOP_S, measured, publishing, send, stop
 from tests.faults.running import Length
-from tests.faults.stage import COMMAND, DEADLINE_S, Collector, Stage, free_port, wait_for
+from tests.faults.stage import COMMAND, DEADLINE_S, Collector, Stage, wait_for
 from tests.faults.table import Row
+from tests.ports import find_port
 
 #: Size limit of the file and its log together, and what a moment may exceed it by.
 MAX_SIZE_MB, BEYOND_MB = 100.0, 15.0
@@ -71,7 +72,7 @@ def ask_huge(length: Length) -> Row:
     """Ask the page for a trace of huge spans."""
     messages = int(length.of(200, 40))
     with Stage() as stage:
-        port = free_port()
+        port = find_port()
         collector = stage.collector()
         with publishing(collector.endpoint) as publisher:
             sender = Sender(0, "shop")

@@ -7,7 +7,6 @@ stopped.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Protocol, Self, TypeVar
 from tests.faults.board import Board
 from tests.faults.making import Plan, Seen
 from tests.faults.proxy import Proxy
+from tests.ports import find_port
 
 #: Root of the checkout.
 ROOT = Path(__file__).parents[2]
@@ -170,7 +170,7 @@ class Collector:
 
     def __init__(self, stage: Stage, options: Sequence[str], database: Path) -> None:
         self.database = database
-        self.endpoint = f"tcp://127.0.0.1:{free_port()}"
+        self.endpoint = f"tcp://127.0.0.1:{find_port()}"
         self._stage = stage
         self._options = options
         self._log = stage.name("collector")
@@ -254,10 +254,3 @@ class MakerProcess:
         """Kill the maker by SIGKILL."""
         self.process.kill()
         self.process.wait(DEADLINE_S)
-
-
-def free_port() -> int:
-    """Return a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tests.faults import identity
 from tests.faults.running import Length
-from tests.faults.stage import DEADLINE_S, Collector, Stage, free_port, wait_for
+from tests.faults.stage import DEADLINE_S, Collector, Stage, wait_for
 from tests.faults.table import Row
+from tests.ports import find_port
 
 #: At a limit of one kind, make spans, wait until the thread has tried, lift the limit, make more, end.
 _LIMITED = """
@@ -215,7 +216,7 @@ def _serve(stage: Stage, collector: Collector, options: Sequence[str], requests:
     """
     uwsgi = str(Path(sys.executable).with_name("uwsgi"))
     (stage.folder / "application.py").write_text(_APPLICATION)
-    port, log = free_port(), stage.name("uwsgi")
+    port, log = find_port(), stage.name("uwsgi")
     server = stage.start(
         *("-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])", uwsgi),
         *(

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from tests.faults.stage import COMMAND, DEADLINE_S, Stage, free_port, wait_for
+from tests.faults.stage import COMMAND, DEADLINE_S, Stage, wait_for
+from tests.ports import find_port
 from tests.soak.watching import Sample, look_at, look_at_files
 
 #: Orders a second: some hundred spans a second in all.
@@ -48,9 +49,9 @@ class Soak:
         folder = stage.folder / "data"
         folder.mkdir()
         self.database = folder / "soak.db"
-        self._bind = f"tcp://127.0.0.1:{free_port()}"
-        self._page = free_port()
-        self._stock, self._shop = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+        self._bind = f"tcp://127.0.0.1:{find_port()}"
+        self._page = find_port()
+        self._stock, self._shop = (f"tcp://127.0.0.1:{find_port()}" for _ in range(2))
         self._log = stage.name("collector")
         self.collector = stage.start(
             "-c",

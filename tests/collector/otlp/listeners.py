@@ -27,7 +27,7 @@ from ztrace_collector.service import Collector, Options
 #: Console script, independent of its installed location.
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 #: Longer than any condition takes: only a failing test reaches it.
-DEADLINE_S = 30
+DEADLINE_S = 60
 ANY_PORT = Address("127.0.0.1", 0)
 #: Time in which an idle collector writes what it has counted, half a second elsewhere
 IDLE_S = 0.02

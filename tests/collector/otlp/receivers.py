@@ -6,7 +6,6 @@ recorded.
 
 import base64
 import gzip
-import socket
 import ssl
 import subprocess
 import sys
@@ -31,15 +30,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.collector.otlp.requests import spans_of
+from tests.ports import find_port
 from tests.ztrace.waiting import DEADLINE_S
 
 _ROOT = Path(__file__).parents[3]
-
-
-def find_port() -> int:
-    """Return a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class Tap:

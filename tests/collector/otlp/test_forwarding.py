@@ -28,7 +28,6 @@ from tests.collector.otlp.receivers import (
     Reply,
     answering,
     answering_grpc,
-    find_port,
     script,
     tapping,
 )
@@ -41,6 +40,7 @@ from tests.collector.otlp.sending_on import (
     sending_on,
     status,
 )
+from tests.ports import find_port
 from tests.ztrace.waiting import wait_for
 from ztrace.records import Span
 from ztrace_collector.forwarding.forwarder import FINISH_S

@@ -21,8 +21,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.collector.otlp.receivers import Failure, Reply, answering, answering_grpc, find_port, script
+from tests.collector.otlp.receivers import Failure, Reply, answering, answering_grpc, script
 from tests.collector.otlp.requests import make_request, make_span, spans_of
+from tests.ports import find_port
 from ztrace_collector.forwarding.pauses import (
     FIRST_PAUSE_S,
     JITTER,

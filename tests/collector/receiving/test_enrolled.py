@@ -19,7 +19,7 @@ from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.service import Collector, Options
 
 #: Longer than any condition takes: only a failing test reaches it.
-DEADLINE_S = 30
+DEADLINE_S = 60
 #: Spans of each service, created over this number of steps of 20 ms.
 SPANS, STEPS = 3000, 50
 

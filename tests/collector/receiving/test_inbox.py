@@ -24,7 +24,7 @@ from ztrace_collector.storing.store import Store
 
 CART = Resource(b"c" * 16, "cart", "box", 7, EPOCH_NS, {})
 #: Longer than any condition takes.
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 #: A folder that is never written to.
 NO_DEFECTS = DefectFiles(Path("/nonexistent/traces.db"))
@@ -128,22 +128,20 @@ def publisher(endpoint: str) -> Iterator["zmq.Socket[bytes]"]:
         socket.linger = 0
         socket.setsockopt(zmq.PROBE_ROUTER, 1)
         socket.connect(endpoint)
-        assert socket.poll(1000 * DEADLINE_S)
+        assert socket.poll(10.0 * DEADLINE_S)
         assert socket.recv() == WELCOME
         yield socket
 
 
-def test_what_is_answered_is_stored(path: Path) -> None:
+def test_what_is_answered_is_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each batch has its own outcome after the commit, and a put wakes the collector at once."""
+    monkeypatch.setattr("ztrace_collector.service._Loop._wait_s", lambda loop: 10.0 * DEADLINE_S)
     with running(path) as process:
-        begin_s = time.monotonic()
         for number in range(20):
             future = process.inbox.put([batch(2 * number, 2 * number + 1), batch(), batch(0)])
             first, second, third = future.result(DEADLINE_S)
             assert (first.stored, second, third.duplicates) == (2, Outcome(0, 0, {}), 1)
             assert row(path, "SELECT count(*) AS n FROM spans") == {"n": 2 * number + 2}
-        # Twenty sleeps of the loop, half a second each, would take longer.
-        assert time.monotonic() - begin_s < 9
         assert process.inbox.put([]).result(0) == []
         process.inbox.note("otlp_body", "not protobuf")
     assert not process.errors
@@ -199,7 +197,7 @@ def test_a_flood_keeps_nobody_waiting(path: Path) -> None:
                     sender.floor = acknowledged
                     sender.retired = 100 * acknowledged
                     socket.send_multipart(sender.data(*spans))
-                elif socket.poll(1000 * DEADLINE_S):
+                elif socket.poll(10.0 * DEADLINE_S):
                     frame = socket.recv()
                     if frame.startswith(ACK):
                         acknowledged = unpack_acks(frame).get(sender.incarnation, acknowledged)

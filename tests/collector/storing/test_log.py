@@ -21,7 +21,7 @@ from ztrace_collector.storing.writer import Writer
 #: Limit on the size of the tests' databases, and the bytes by which one transaction may exceed a size.
 MAX_BYTES, ONE_BYTES = 4_000_000, 600_000
 #: Longer than any condition takes: only a failing test reaches it.
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 @pytest.fixture(autouse=True)

@@ -284,13 +284,13 @@ def test_templates_mark_what_varies(message: str, expected: str) -> None:
 )
 def test_templates_take_no_time(unit: str) -> None:
     """Templates are computed in linear time and have a limited length."""
-    began = time.perf_counter()
+    began = time.thread_time()
     for message in (unit * (16_384 // len(unit)), "a" + unit * 8_000 + "!"):
         found = template(message)
         assert len(found) <= MAX_TEMPLATE + len(HOLE) + 1
         assert widen("something else", message)
         assert plain_code(unit * 256) is not None
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @pytest.mark.parametrize(

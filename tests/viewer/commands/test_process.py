@@ -22,7 +22,7 @@ pytestmark = pytest.mark.process
 #: Console script, independent of its installed location.
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 #: Deadline of a process on a busy machine.
-DEADLINE_S = 20
+DEADLINE_S = 60
 #: Modules that take long to import, which no question about a database needs.
 HEAVY = (
     *("sqlite_utils", "opentelemetry", "google", "mpmath", "starlette", "uvicorn", "h11", "requests"),

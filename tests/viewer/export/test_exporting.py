@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from tests.collector.otlp.receivers import Reply, answering, find_port, script
+from tests.collector.otlp.receivers import Reply, answering, script
+from tests.ports import find_port
 from tests.viewer.conftest import Run
 from tests.viewer.stored import HOUR, MINUTE, NOON, SECOND, checkout, raised, span, store, trace_id
 from ztrace_viewer.export import sending
 from ztrace_viewer.queries import pieces
 
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 @pytest.fixture

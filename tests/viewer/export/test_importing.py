@@ -22,7 +22,7 @@ from ztrace_viewer.export import files, json_stream, sending, storing
 from ztrace_viewer.export.jaeger import make_traces
 
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 def request(number: int) -> ExportTraceServiceRequest:

@@ -12,7 +12,7 @@ import pytest
 from ztrace_viewer.terminal.logs import showing_logs
 
 CLI = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 _log = logging.getLogger("ztrace_collector.storing")
 

@@ -21,7 +21,7 @@ from ztrace_viewer.terminal.progress import (
 )
 
 #: Longer than any of the commands takes.
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 CLI = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 #: Control sequences that hide and show the cursor, and the last ones of a line that is cleared.

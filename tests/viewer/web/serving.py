@@ -15,7 +15,7 @@ from typing import Any
 from tests.viewer.commands.test_process import MAIN, environment
 
 #: Deadline of a process on a busy machine.
-DEADLINE_S = 20
+DEADLINE_S = 60
 TOKEN = "token-of-the-tests"
 
 

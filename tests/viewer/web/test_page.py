@@ -102,7 +102,7 @@ def test_trees_and_errors_come_as_they_arrive(tmp_path: Path) -> None:
 
 
 def _open_stream(site: Site, stack: ExitStack) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=2)
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=5)
     stack.callback(connection.close)
     connection.request("GET", "/data/tail", headers=dict(site.headers))
     response = stack.enter_context(connection.getresponse())

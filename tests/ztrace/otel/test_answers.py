@@ -45,14 +45,14 @@ ztrace.otel.instrument()
 CLIENTS = {
     "requests": """
 import requests
-requests.get(url, timeout=5).raise_for_status()""",
+requests.get(url, timeout=30).raise_for_status()""",
     "httpx": """
 import httpx
-httpx.get(url).raise_for_status()""",
+httpx.get(url, timeout=30).raise_for_status()""",
     "httpx async": """
 import asyncio, httpx
 async def main():
-    async with httpx.AsyncClient() as client: (await client.get(url)).raise_for_status()
+    async with httpx.AsyncClient(timeout=30) as client: (await client.get(url)).raise_for_status()
 asyncio.run(main())""",
 }
 

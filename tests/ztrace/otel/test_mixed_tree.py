@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.collector.otlp.receivers import find_port, tapping
+from tests.collector.otlp.receivers import tapping
 from tests.collector.otlp.sending_on import sending_on
+from tests.ports import find_port
 from tests.ztrace.middleware.zerorpc.fleet import Child
 from tests.ztrace.waiting import wait_for
 from ztrace_viewer.documents.trees import SpanDocument

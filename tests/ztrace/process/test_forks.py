@@ -80,18 +80,18 @@ make_spans("last")
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "last", ["", "assert ztrace.flush(5)", "ztrace.shutdown(5)", "ztrace.configure('b')"]
+    "last", ["", "assert ztrace.flush(600)", "ztrace.shutdown(600)", "ztrace.configure('b')"]
 )
 def test_a_child_without_hooks_and_spans_ends_at_once(receiver: Receiver, last: str) -> None:
     """A child without spans sends nothing, and waits for no thread that only its parent has."""
     code = f"""
-begun_s = time.monotonic()
+from ztrace import agent
+agent.EXIT_TIMEOUT_S = 600
 pid = fork()
 if not pid:
     {last or "pass"}
     sys.exit(0)
 wait(pid)
-assert time.monotonic() - begun_s < 1.5
 make_spans("parent")
 """
     done = run_program(FORK + code, receiver.endpoint)

@@ -10,7 +10,7 @@ from tests.ztrace.programs import QUICK, run_program, started_program
 from tests.ztrace.receiving import Receiver
 from ztrace.process.probing import Shortage, probe
 
-#: A program that starts its first span at a limit, and lifts the limit afterwards.
+#: A program that starts its first span at a limit, and lifts the limit once the publisher has met it.
 PROGRAM = (
     QUICK
     + """
@@ -32,7 +32,9 @@ def make_spans(name):
         with ztrace.span(f"{{name}} {{number}}"): pass
 limit({soft})
 make_spans("early")
-time.sleep(0.15)
+met_s = time.monotonic() + {met_s}
+while time.monotonic() < met_s and "shortage" not in ztrace.diagnostics.counts and not ztrace.flush(0.01):
+    pass
 limit(before[0])
 make_spans("late")
 assert ztrace.flush(20), ztrace.diagnostics.counts
@@ -46,7 +48,7 @@ EARLY_AND_LATE = sorted(f"{when} {number}" for when in ("early", "late") for num
 @pytest.mark.parametrize("free", [0, 2, 3, 5, 8, 13, 20])
 def test_no_descriptors_are_no_reason_to_abort(receiver: Receiver, free: int) -> None:
     """However few descriptors are left at the first span, the program goes on and its spans arrive."""
-    code = PROGRAM.format(kind="resource.RLIMIT_NOFILE", soft=f"used() + {free}")
+    code = PROGRAM.format(kind="resource.RLIMIT_NOFILE", soft=f"used() + {free}", met_s=20)
     done = run_program(code, receiver.endpoint)
     assert sorted(receiver.names()) == EARLY_AND_LATE
     assert "Traceback" not in done.stderr
@@ -57,7 +59,7 @@ def test_no_descriptors_are_no_reason_to_abort(receiver: Receiver, free: int) ->
 @pytest.mark.parametrize("threads", [1, 2, 3, 6])
 def test_no_threads_are_no_reason_to_abort(receiver: Receiver, threads: int) -> None:
     """However few threads are left at the first span, the program goes on and its spans arrive."""
-    code = PROGRAM.format(kind="resource.RLIMIT_NPROC", soft=threads)
+    code = PROGRAM.format(kind="resource.RLIMIT_NPROC", soft=threads, met_s=0.15)
     done = run_program(code, receiver.endpoint)
     assert sorted(receiver.names()) == EARLY_AND_LATE
     assert "Traceback" not in done.stderr
@@ -68,7 +70,7 @@ def test_no_threads_are_no_reason_to_abort(receiver: Receiver, threads: int) -> 
 def test_little_memory_is_no_reason_to_abort(receiver: Receiver, mebibytes: int) -> None:
     """However little address space is left at the first span, the program goes on and its spans arrive."""
     size = f"taken() + ({mebibytes} << 20)"
-    code = PROGRAM.format(kind="resource.RLIMIT_AS", soft=size)
+    code = PROGRAM.format(kind="resource.RLIMIT_AS", soft=size, met_s=0.15)
     done = run_program(code, receiver.endpoint)
     assert sorted(receiver.names()) == EARLY_AND_LATE
     assert "Traceback" not in done.stderr

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -36,6 +35,8 @@ def end(process: "subprocess.Popen[str]") -> tuple[str, str]:
     return process.communicate(timeout=DEADLINE_S)
 
 
+#: Start of a program that would wait for its last spans for longer than any test.
+PATIENT = "from ztrace import agent; agent.EXIT_TIMEOUT_S = 600\n"
 WAYS_TO_WAIT = {
     "sleep": "configure(); print(flush=True); time.sleep(60)",
     "lock": "configure(); print(flush=True); lock = threading.Lock(); lock.acquire(); lock.acquire()",
@@ -223,26 +224,21 @@ assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 def test_without_a_collector_sigterm_ends_a_program_soon(receiver: Receiver) -> None:
     """Without a collector, SIGTERM ends the program soon and prints the number of undelivered spans."""
     receiver.stop()
-    began_s = time.monotonic()
-    done = run_program(
-        ALONE + CONFIGURE + "configure(); terminate()", receiver.endpoint, expect=-signal.SIGTERM
-    )
-    assert time.monotonic() - began_s < 3
+    code = ALONE + PATIENT + CONFIGURE + "configure(); terminate()"
+    done = run_program(code, receiver.endpoint, expect=-signal.SIGTERM)
     assert done.stderr == f"ztrace: 100 spans not delivered to {receiver.endpoint}\n"
 
 
 def test_a_second_sigterm_does_not_wait(receiver: Receiver) -> None:
     """A second SIGTERM ends the program at once."""
     receiver.acknowledging = False
-    with started_program(CONFIGURE + WAYS_TO_WAIT["sleep"], receiver.endpoint) as process:
+    with started_program(PATIENT + CONFIGURE + WAYS_TO_WAIT["sleep"], receiver.endpoint) as process:
         wait_for(lambda: receiver.headers(DATA))
         process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
-        began_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == -signal.SIGTERM
-        assert time.monotonic() - began_s < 1
 
 
 def test_a_shutdown_that_is_under_way_is_finished(receiver: Receiver) -> None:

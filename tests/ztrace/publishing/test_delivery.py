@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import ztrace
+from tests.ports import find_port
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.recording import make_record
 from tests.ztrace.waiting import DEADLINE_S, wait_for
@@ -51,9 +52,7 @@ def current_worker() -> Worker:
 
 def free_endpoint() -> str:
     """Return an endpoint at which no socket listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{find_port()}"
 
 
 def is_balanced(header: Header, sent: Sequence[Header]) -> bool:

@@ -42,7 +42,7 @@ server.run()
 #: Client of zerorpc that calls a server of ztrace's.
 CLIENT = """
 import faulthandler, os, sys, zerorpc
-faulthandler.dump_traceback_later(20, exit=True)
+faulthandler.dump_traceback_later(60, exit=True)
 client = zerorpc.Client(sys.argv[1], heartbeat=1)
 assert client.charge("visa") == "visa:1"
 assert client.echo({"a": [1, b"x"]}) == {"a": [1, b"x"]}

@@ -29,7 +29,7 @@ from ztrace_viewer.cli import run as run_line
 from ztrace_viewer.commands.rpc import asking, measuring
 
 #: Deadline of a process on a busy machine.
-DEADLINE_S = 30
+DEADLINE_S = 60
 #: Address at which nothing listens.
 NOBODY = "ipc:///nowhere/nobody"
 
