@@ -11,8 +11,11 @@ SCHEMA_VERSION = 1
 
 #: Nanoseconds of a second and of a minute, the finest bucket of figures.
 SECOND_NS, MINUTE_NS = 1_000_000_000, 60_000_000_000
-#: Nanoseconds of an hour. Traces are indexed by hour and duration, so inserts are random within an hour only.
+#: Nanoseconds of an hour.
 HOUR_NS = 3_600_000_000_000
+#: Part of an hour's traces, in SQL: 16,384 of them in order of arrival. Traces are indexed by hour, part and
+#: duration, so inserts are random within some hundred pages, however many traces an hour has.
+PART = "id >> 14"
 #: Silence of a publisher after five missed beats, which are a second apart.
 SILENT_AFTER_NS = 5 * SECOND_NS
 #: Bucket sizes of ``method_figures`` in seconds: a query adds up days, hours and minutes.

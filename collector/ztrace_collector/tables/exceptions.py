@@ -67,8 +67,9 @@ _MOVE = (
 )
 _STILL_UNCAUGHT = """
 SELECT 1 FROM exceptions
-    WHERE origin_span_id = ? AND trace_id = ? AND (parent_id IS NULL OR kind = 'consumer')
-UNION ALL SELECT 1 FROM exceptions WHERE trace_id = ? AND other_origins LIKE ? LIMIT 1
+    WHERE origin_trace_id = :trace_id AND origin_span_id = :span_id AND trace_id = :trace_id
+        AND (parent_id IS NULL OR kind = 'consumer')
+UNION ALL SELECT 1 FROM exceptions WHERE trace_id = :trace_id AND other_origins LIKE :others LIMIT 1
 """
 _INSERT = Insert("exceptions", ", ".join(_Row._fields))
 
@@ -244,7 +245,8 @@ class Exceptions:
 
     def _uncount_uncaught(self, key: Key) -> None:
         """Uncount an origin as uncaught, unless an exception that left the trace unhandled still names it."""
-        if self._db.execute(_STILL_UNCAUGHT, (key[1], key[0], key[0], f"%{key[1].hex()}%")).fetchone():
+        values = {"trace_id": key[0], "span_id": key[1], "others": f"%{key[1].hex()}%"}
+        if self._db.execute(_STILL_UNCAUGHT, values).fetchone():
             return
         found = self._find(key)
         condition = "WHERE trace_id = ? AND origin_span_id = ?"
@@ -334,9 +336,9 @@ class Exceptions:
                 continue
             self._count_uncaught(key)
             for (others,) in self._db.execute(
-                "SELECT other_origins FROM exceptions WHERE origin_span_id = ? AND trace_id = ?"
-                " AND other_origins IS NOT NULL",
-                (key[1], key[0]),
+                "SELECT other_origins FROM exceptions WHERE origin_trace_id = ? AND origin_span_id = ?"
+                " AND trace_id = origin_trace_id AND other_origins IS NOT NULL",
+                key,
             ):
                 reached.extend((key[0], bytes.fromhex(other)) for other in json.loads(others))
 

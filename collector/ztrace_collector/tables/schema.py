@@ -12,10 +12,11 @@ import functools
 import sqlite3
 from contextlib import closing
 
+from ztrace_collector.layout import PART
 from ztrace_collector.tables.code_tables import CODE_TABLES
 from ztrace_collector.tables.sending import SENDING
 
-_TABLES = """
+_TABLES = f"""
 CREATE TABLE methods (
     id INTEGER PRIMARY KEY,
     service TEXT NOT NULL,
@@ -142,8 +143,8 @@ CREATE TABLE traces (
     pinned INTEGER NOT NULL DEFAULT 0,
     threshold INTEGER
 );
-CREATE INDEX traces_by_duration ON traces (hour, duration_ns, start_ns, root_method);
-CREATE INDEX failed_traces_by_duration ON traces (hour, duration_ns, start_ns, root_method)
+CREATE INDEX traces_by_duration ON traces (hour, {PART}, duration_ns, start_ns, root_method);
+CREATE INDEX failed_traces_by_duration ON traces (hour, {PART}, duration_ns, start_ns, root_method)
     WHERE error_count > 0;
 CREATE TABLE arrivals (
     hour INTEGER PRIMARY KEY,
@@ -178,7 +179,7 @@ CREATE TABLE exceptions (
     derived INTEGER NOT NULL
 );
 CREATE INDEX exceptions_by_trace ON exceptions (trace_id);
-CREATE INDEX exceptions_by_origin ON exceptions (origin_span_id, span_id);
+CREATE INDEX exceptions_by_origin ON exceptions (origin_trace_id, origin_span_id, span_id);
 CREATE INDEX exceptions_by_group ON exceptions (exception_group, at_ns) WHERE origin_span_id = span_id;
 CREATE INDEX derived_exceptions_by_trace ON exceptions (trace_id) WHERE derived = 1;
 CREATE TABLE uncaught_exceptions (

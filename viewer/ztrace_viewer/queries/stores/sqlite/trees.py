@@ -1,7 +1,7 @@
 """Traces and their spans in a file.
 
-One idea: ``traces`` has one row per trace, with an index by hour and duration. Hours are read in the order of
-their slowest trace, and an hour is skipped if that trace cannot be among the result.
+One idea: ``traces`` has one row per trace, with an index by hour, part of the hour and duration. Parts are
+read in the order of their slowest trace, and a part is skipped if that trace cannot be among the result.
 """
 
 import heapq
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from ztrace.records import INT64_MAX, UNFINISHED
-from ztrace_collector.layout import HOUR_NS, THINNED
+from ztrace_collector.layout import HOUR_NS, PART, THINNED
 from ztrace_viewer.queries.rows import name_columns, read, read_one
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import PartRow, SpanCounts, TraceRow
@@ -18,21 +18,25 @@ from ztrace_viewer.trees.clocks import Cell
 
 #: Condition on traces with a failed span, which have an index of their own.
 _FAILED = "error_count > 0"
-#: Hours that have traces, each with the duration of its slowest trace, found by look-ups in the index.
-_HOURS = """
-WITH RECURSIVE hours (hour) AS (
-    SELECT max(hour) FROM traces WHERE hour <= :last{condition}
+#: Slowest trace of the last part of the hours that a condition lets through, by a look-up in the index.
+_SLOWEST = f"""
+SELECT id FROM traces WHERE {{condition}} ORDER BY hour DESC, {PART} DESC, duration_ns DESC LIMIT 1
+"""
+#: Parts that have traces, each with the duration of its slowest trace, found by one look-up for each.
+_PARTS = f"""
+WITH RECURSIVE parts (id, hour, part) AS (
+    SELECT id, hour, {PART} FROM traces WHERE id = ({{last}})
     UNION ALL
-    SELECT (SELECT max(hour) FROM traces WHERE hour < hours.hour AND hour >= :first{condition})
-    FROM hours WHERE hours.hour IS NOT NULL
+    SELECT traces.id, traces.hour, traces.{PART} FROM parts JOIN traces
+        ON traces.id = coalesce(({{in_hour}}), ({{before}}))
 )
-SELECT hour, (SELECT max(duration_ns) FROM traces WHERE traces.hour = hours.hour{condition}) AS slowest
-FROM hours WHERE hour >= :first ORDER BY slowest DESC
+SELECT parts.hour, part, duration_ns AS slowest FROM parts JOIN traces USING (id) ORDER BY slowest DESC
 """
 
 
-class _Hour(NamedTuple):
+class _Part(NamedTuple):
     hour: int
+    part: int
     slowest: int
 
 
@@ -82,11 +86,12 @@ class Trees:
         last = INT64_MAX // HOUR_NS if selection.until_ns is None else (selection.until_ns - 1) // HOUR_NS
         left_out = {row_id for trace_id in hidden for row_id in self._find_id(trace_id)}
         slowest: list[_Found] = []
-        hours = _HOURS.format(condition=f" AND {_FAILED}" if errors else "")
-        for hour in list(read(self.db, _Hour, hours, {"first": first, "last": last})):
-            if len(slowest) == limit and hour.slowest <= slowest[0].duration_ns:
+        parts = list(read(self.db, _Part, _write_parts(errors), {"first": first, "last": last}))
+        for part in parts:
+            least_ns = slowest[0].duration_ns if len(slowest) == limit else 0
+            if part.slowest < least_ns:
                 break
-            for found in self._slowest_of(hour.hour, selection, methods, limit + len(left_out), errors):
+            for found in self._slowest_of(part, least_ns, selection, methods, limit + len(left_out), errors):
                 if found.id in left_out:
                     continue
                 if len(slowest) < limit:
@@ -101,20 +106,21 @@ class Trees:
 
     def _slowest_of(
         self,
-        hour: int,
+        part: _Part,
+        least_ns: int,
         selection: Selection,
         methods: Collection[int] | None,
         limit: int,
         errors: bool,
     ) -> Iterator[_Found]:
-        """Yield the slowest traces of an hour, the slowest first."""
-        conditions, values = ["hour = ?"], [hour]
+        """Yield the slowest traces of a part that take some time at least, the slowest first."""
+        conditions, values = ["hour = ?", f"{PART} = ?", "duration_ns >= ?"], [part.hour, part.part, least_ns]
         if errors:
             conditions.append(_FAILED)
-        if selection.since_ns is not None and hour == selection.since_ns // HOUR_NS:
+        if selection.since_ns is not None and part.hour == selection.since_ns // HOUR_NS:
             conditions.append("start_ns >= ?")
             values.append(selection.since_ns)
-        if selection.until_ns is not None and hour == (selection.until_ns - 1) // HOUR_NS:
+        if selection.until_ns is not None and part.hour == (selection.until_ns - 1) // HOUR_NS:
             conditions.append("start_ns < ?")
             values.append(selection.until_ns)
         if methods is not None:
@@ -194,3 +200,13 @@ class Trees:
         """Return the start of the latest of the last traces that thinning has kept, None before the first."""
         (until_ns,) = self.db.execute(_THINNED_UNTIL, (THINNED, _LOOKED_AT)).fetchone()
         return None if until_ns is None else int(until_ns)
+
+
+def _write_parts(errors: bool) -> str:
+    """Return the query for the parts that have traces, or failed traces."""
+    failed = f" AND {_FAILED}" if errors else ""
+    return _PARTS.format(
+        last=_SLOWEST.format(condition=f"hour BETWEEN :first AND :last{failed}"),
+        in_hour=_SLOWEST.format(condition=f"hour = parts.hour AND {PART} < parts.part{failed}"),
+        before=_SLOWEST.format(condition=f"hour >= :first AND hour < parts.hour{failed}"),
+    )
