@@ -196,7 +196,7 @@ def _shutdown_at_exit() -> None:
     global exiting
     exiting = True
     try:
-        shutdown()
+        shutdown(EXIT_TIMEOUT_S)
     except (
         BaseException
     ):  # Ctrl-C, or a signal handler's exit: it ends the wait, and no code is left to get it.

@@ -18,6 +18,12 @@ from ztrace.publishing import publisher, retrying, unfinished, worker
 worker.BEAT_S = retrying.RETRY_S = publisher.RETRY_S = 0.05
 unfinished.AGE_NS = 200_000_000
 """
+#: Start of a program that delivers its last spans at its exit however busy the machine is.
+PATIENT = """
+from ztrace import agent
+from ztrace.publishing import worker
+agent.EXIT_TIMEOUT_S = worker.UNREACHED_S = 600
+"""
 #: Start of a program that has no collector, and gives up on it at once.
 ALONE = """
 from ztrace.publishing import worker

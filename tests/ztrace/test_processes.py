@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.collector.messages import is_balanced, row
-from tests.ztrace.programs import ALONE, QUICK, ROOT, run_program, run_script, started_program
+from tests.ztrace.programs import ALONE, PATIENT, QUICK, ROOT, run_program, run_script, started_program
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.spooling.orphans import find_orphans
@@ -21,7 +21,9 @@ from ztrace.wire import BYE, DATA, OPEN, Header
 
 pytestmark = pytest.mark.process
 
-CONFIGURE = """
+CONFIGURE = (
+    PATIENT
+    + """
 import os, sys, time
 import ztrace
 ztrace.configure("billing", sys.argv[1])
@@ -29,6 +31,7 @@ def make_span(name):
     with ztrace.span(name):
         pass
 """
+)
 
 
 def senders(receiver: Receiver) -> dict[str, Header]:
@@ -88,7 +91,7 @@ def test_a_program_that_fails_delivers_the_span_it_failed_in(
 def test_without_a_collector_a_program_ends_all_the_same(tmp_path: Path) -> None:
     """Without a collector, a program keeps its exit status and reports the undelivered spans on stderr."""
     endpoint = f"ipc://{tmp_path}/nobody"
-    done = run_program(ALONE + CONFIGURE + "make_span('a'); sys.exit(5)", endpoint, expect=5)
+    done = run_program(CONFIGURE + ALONE + "make_span('a'); sys.exit(5)", endpoint, expect=5)
     assert done.stderr == f"ztrace: 1 span not delivered to {endpoint}\n"
 
 
@@ -386,11 +389,11 @@ def test_a_killed_process_harms_nobody(receiver: Receiver) -> None:
     assert receiver.names() == ["a", "b"]
 
 
-APPLICATION = """
+APPLICATION = (
+    PATIENT
+    + """
 import os, sys
 import ztrace
-from ztrace import agent
-agent.EXIT_TIMEOUT_S = 20.0
 if os.environ["CONFIGURE"] == "before":
     ztrace.configure("billing")
     with ztrace.span("master"):
@@ -403,6 +406,7 @@ def application(environ, start_response):
         start_response("200 OK", [("Content-Length", "2"), ("Connection", "close")])
         return [b"ok"]
 """
+)
 
 
 @pytest.mark.parametrize("configure", ["before", "after"])

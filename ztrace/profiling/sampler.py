@@ -108,7 +108,8 @@ class Sampler:
                 if span is inherited:
                     owned[place], views[place] = child, view_of_child
         for span, owner, view in zip(innermost, owned, views, strict=True):
-            if view is None:
+            # On a busy machine threads may run between the list of spans and the look at their frames.
+            if view is None or span.ended:
                 continue
             thread, standing, _, _ = view
             if standing == PARKED:

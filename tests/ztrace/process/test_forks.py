@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ztrace.programs import run_program
+from tests.ztrace.programs import PATIENT, run_program
 from tests.ztrace.receiving import Receiver
 from ztrace import context
 from ztrace.native import getpid
@@ -15,7 +15,9 @@ from ztrace.wire import BYE
 
 #: `fork` of C, with the interpreter's lock held, as in a server that embeds Python. No thread of the parent's
 #: runs at the fork: Python's lock would not survive that.
-FORK = """
+FORK = (
+    PATIENT
+    + """
 import atexit, ctypes, os, sys, time
 import ztrace
 ztrace.configure("billing", sys.argv[1])
@@ -27,6 +29,7 @@ def make_spans(*names):
 def wait(pid):
     assert os.waitpid(pid, 0)[1] == 0
 """
+)
 
 
 @pytest.mark.process
@@ -85,8 +88,6 @@ make_spans("last")
 def test_a_child_without_hooks_and_spans_ends_at_once(receiver: Receiver, last: str) -> None:
     """A child without spans sends nothing, and waits for no thread that only its parent has."""
     code = f"""
-from ztrace import agent
-agent.EXIT_TIMEOUT_S = 600
 pid = fork()
 if not pid:
     {last or "pass"}

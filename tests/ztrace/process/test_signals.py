@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.ztrace.programs import ALONE, run_program, started_program
+from tests.ztrace.programs import ALONE, PATIENT, run_program, started_program
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.wire import BYE, DATA
@@ -35,8 +35,6 @@ def end(process: "subprocess.Popen[str]") -> tuple[str, str]:
     return process.communicate(timeout=DEADLINE_S)
 
 
-#: Start of a program that would wait for its last spans for longer than any test.
-PATIENT = "from ztrace import agent; agent.EXIT_TIMEOUT_S = 600\n"
 WAYS_TO_WAIT = {
     "sleep": "configure(); print(flush=True); time.sleep(60)",
     "lock": "configure(); print(flush=True); lock = threading.Lock(); lock.acquire(); lock.acquire()",
@@ -224,7 +222,7 @@ assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 def test_without_a_collector_sigterm_ends_a_program_soon(receiver: Receiver) -> None:
     """Without a collector, SIGTERM ends the program soon and prints the number of undelivered spans."""
     receiver.stop()
-    code = ALONE + PATIENT + CONFIGURE + "configure(); terminate()"
+    code = PATIENT + ALONE + CONFIGURE + "configure(); terminate()"
     done = run_program(code, receiver.endpoint, expect=-signal.SIGTERM)
     assert done.stderr == f"ztrace: 100 spans not delivered to {receiver.endpoint}\n"
 

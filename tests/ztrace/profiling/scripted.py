@@ -6,6 +6,7 @@ from types import CodeType
 from typing import Any
 
 import ztrace
+from ztrace.context import ENDED
 from ztrace.profiling.owners import Owner
 from ztrace.profiling.sources import View
 from ztrace.profiling.stacks import UNKNOWN, Stacks
@@ -34,6 +35,7 @@ class Scripted:
         children: running code without a span of its own; see `find_children`.
         last: objects to return from the next `let_go`.
         errors: errors to raise from the next looks.
+        ending: spans that end while their owners are looked at.
     """
 
     def __init__(self) -> None:
@@ -43,6 +45,7 @@ class Scripted:
         self.children: list[tuple[object, Owner, View]] = []
         self.last: list[Any] = []
         self.errors: list[Exception] = []
+        self.ending: list[Span] = []
         self._codes: dict[str, CodeType] = {}
 
     def puts(
@@ -56,6 +59,8 @@ class Scripted:
         self.looks.append(len(owners))
         if self.errors:
             raise self.errors.pop()
+        for span in self.ending:
+            span._state = ENDED
         return list(map(self.views.get, owners))
 
     def find_children(self) -> Sequence[tuple[object, Owner, View]]:

@@ -52,6 +52,16 @@ def test_a_sample_stands_for_the_time_since_the_one_before(lab: Lab) -> None:
     assert lab.result().sums == [Sum("work", ("main", "compress"), RUN, 110_000)]
 
 
+def test_a_span_that_ends_while_its_owner_is_looked_at_has_no_sample(lab: Lab) -> None:
+    """A stack that may be of what the owner does after a span is not the span's."""
+    lab.source.ending.append(lab.register.opens(1))
+    lab.register.opens(2, name="other")
+    lab.source.puts(1, ACTIVE, "main", "next")
+    lab.source.puts(2, ACTIVE, "main", "compress")
+    lab.ticks()
+    assert [one.method for one in lab.result().sums] == ["other"]
+
+
 def test_a_delay_is_none_of_a_span_that_began_within_it(lab: Lab) -> None:
     """A span that has begun within a delay counts for its age; one within a period, for the period."""
     lab.register.opens(1, 60 * MS, "late")
