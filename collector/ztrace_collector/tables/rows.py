@@ -17,7 +17,9 @@ class Insert:
     """Statement that inserts rows into some columns of a table."""
 
     def __init__(self, table: str, columns: str) -> None:
-        start = f"INSERT INTO {table} ({columns}) VALUES "
+        # An error rolls back the whole transaction. With ABORT, the default, SQLite would copy each page that
+        # the rows change to a temporary file, to undo the statement alone.
+        start = f"INSERT OR FAIL INTO {table} ({columns}) VALUES "
         row = f"({', '.join('?' * (columns.count(',') + 1))})"
         self._width = columns.count(",") + 1
         self._one = start + row
