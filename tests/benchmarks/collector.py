@@ -57,7 +57,10 @@ BATCH_SPANS, WINDOW, TREES_PER_ROUND = 512, 32, 16_384
 #: Rounds per turn: short enough for equal conditions, long enough that the last wait is negligible.
 ROUNDS_PER_TURN = 3
 ROUND_SPANS = TREES_PER_ROUND * len(TREE)
-#: Placeholder for the upper halves of times and trace ids, replaced when a batch is sent.
+#: Million to which the growth is extrapolated.
+FAR = 100
+#: Placeholder in times and ids, replaced when a batch is sent: trace ids begin with it, as agents' begin with
+#: the time, and span ids end with it, as theirs are random.
 MARK = b"\x17\xf0\xab\xcd"
 
 
@@ -81,7 +84,7 @@ def make_templates(seed: int) -> list[Template]:
     for tree in range(TREES_PER_ROUND):
         low = tree * (1 << 31) // TREES_PER_ROUND
         trace_id = MARK + low.to_bytes(4, "big") + rng.randbytes(8)
-        span_ids = [rng.randbytes(8) for _ in TREE]
+        span_ids = [rng.randbytes(4) + MARK for _ in TREE]
         fails = rng.random() < 0.016
         duration_ns = round(rng.lognormvariate(17, 0.6))
         for index, (service, name, kind, parent) in enumerate(TREE):
@@ -296,22 +299,51 @@ def compare(folder: Path, templates: Sequence[Template], turns: int) -> Iterator
     stop_collector(process)
 
 
-def measure_millions(folder: Path, templates: Sequence[Template], spans: int) -> Iterator[tuple[int, float]]:
-    """Yield (spans so far, spans per second since the last) about each million; finally (MB, CPU s)."""
+class Million(NamedTuple):
+    """About a million spans.
+
+    Attributes:
+        done: spans so far.
+        wall_us: time of a span.
+        cpu_us: CPU time of the collector for a span.
+    """
+
+    done: int
+    wall_us: float
+    cpu_us: float
+
+
+def measure_millions(folder: Path, templates: Sequence[Template], spans: int) -> Iterator[Million | int]:
+    """Yield the figures of about each million; finally the peak memory in MB."""
     process, endpoint = start_collector(folder / "long.db")
     with ExitStack() as stack:
         publishers = connect(stack, endpoint)
         number = done = last = 0
-        then_s = time.perf_counter()
+        then_s, then_cpu_s = time.perf_counter(), read_cpu_s(process.pid)
         while done < spans:
             send_round(publishers, templates, number)
             number, done = number + 1, done + ROUND_SPANS
             if done - last >= 1_000_000 or done >= spans:
                 drain(publishers)
-                now_s = time.perf_counter()
-                yield done, (done - last) / (now_s - then_s)
-                then_s, last = time.perf_counter(), done
-    yield stop_collector(process)[:2]
+                now_s, cpu_s = time.perf_counter(), read_cpu_s(process.pid)
+                scale = 1e6 / (done - last)
+                yield Million(done, scale * (now_s - then_s), scale * (cpu_s - then_cpu_s))
+                then_s, then_cpu_s, last = time.perf_counter(), cpu_s, done
+    yield stop_collector(process)[0]
+
+
+def read_cpu_s(pid: int) -> float:
+    """Return the CPU time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def extrapolate(values: Sequence[float], million: int) -> float:
+    """Return the value of a later million on the line that fits those of the first ones."""
+    if len(values) < 2:
+        return values[0]
+    slope, first = statistics.linear_regression(range(1, len(values) + 1), values)
+    return first + slope * million
 
 
 def main() -> None:
@@ -342,23 +374,21 @@ def main() -> None:
         middle = [statistics.median(column) for column in zip(*pairs, strict=True)]
         ratio = statistics.median(ours / theirs for ours, theirs in pairs)
         print(f"{'median, spans/s':24}{middle[0]:>14,.0f}{middle[1]:>14,.0f}{ratio:>8.2f}")
-        first = 0.0
-        *millions, (megabytes, cpu_s) = _shown(measure_millions(folder, templates, options.spans))
-        first, last = millions[0][1], millions[-1][1]
-        print(f"{'last against first':24}{last / first:>14.2f}")
-        print(f"{'highest RSS, MB':24}{megabytes:>14,}")
-        print(f"{'CPU, µs a span':24}{1e6 * cpu_s / millions[-1][0]:>14.2f}")
-
-
-def _shown(rates: Iterator[tuple[int, float]]) -> Iterator[tuple[int, float]]:
-    held: tuple[int, float] | None = None
-    for row in rates:
-        if held is not None:
-            print(f"{f'spans/s up to {held[0] / 1e6:.1f} M':24}{held[1]:>14,.0f}", flush=True)
-            yield held
-        held = row
-    assert held is not None
-    yield held
+        millions: list[Million] = []
+        for row in measure_millions(folder, templates, options.spans):
+            if isinstance(row, int):
+                print(f"{'highest RSS, MB':24}{row:>14,}")
+                continue
+            millions.append(row)
+            rate, name = 1e6 / row.wall_us, f"spans/s up to {row.done / 1e6:.1f} M"
+            print(f"{name:24}{rate:>14,.0f}{row.cpu_us:>14.2f} µs CPU a span", flush=True)
+        for name, values in (
+            ("time of a span", [each.wall_us for each in millions]),
+            ("CPU of a span", [each.cpu_us for each in millions]),
+        ):
+            last, far = values[-1] / values[0], extrapolate(values, FAR) / extrapolate(values, 1)
+            print(f"{f'{name}, last against first':40}{last:>8.2f}")
+            print(f"{f'{name}, {FAR}th M by the slope':40}{far:>8.2f}")
 
 
 if __name__ == "__main__":
