@@ -24,7 +24,7 @@ _CAUSE = re.compile(r"\[Errno -?\d+\] (?P<cause>[^\"')]+)")
 _TEXT = re.compile(r"DB::Exception: (?P<text>.*?)(?: \(version |\. Stack trace|\(for url |$)", re.DOTALL)
 #: Errors that users meet, by ClickHouse's number.
 _MEANINGS = {
-    60: ("has no tables of ztrace", "run 'ztrace clickhouse init {url}'"),
+    60: ("lacks tables of ztrace", "run 'ztrace clickhouse init {url}'"),
     81: ("does not exist", "run 'ztrace clickhouse init {url}'"),
     164: ("may not be written by this user", "give a user with the right to insert"),
     193: ("rejects the user or the password", "see docs/how-to/use-clickhouse.md"),

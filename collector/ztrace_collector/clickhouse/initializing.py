@@ -1,7 +1,8 @@
 """Creation and migration of the tables, for ``ztrace clickhouse init``, and the check of their version.
 
 One idea: a migration's row in the table of versions is written after its last statement, and each statement
-tolerates that it has run before. So a migration that was interrupted is repeated as a whole.
+tolerates that it has run before. So all migrations run each time: one that was interrupted is completed, and
+tables that were dropped are created again.
 """
 
 import uuid
@@ -36,7 +37,7 @@ class Made(NamedTuple):
 
 
 def initialize(address: ClickHouseAddress, layout: Layout, say: Callable[[str], None]) -> None:
-    """Create the database and its tables, or migrate those of an older version.
+    """Create the database and the tables that it lacks, and migrate those of an older version.
 
     Args:
         address: the database.
@@ -59,11 +60,16 @@ def initialize(address: ClickHouseAddress, layout: Layout, say: Callable[[str], 
         if before > SCHEMA_VERSION:
             raise _is_newer(address, before)
         id_ = uuid.uuid4().hex if made is None else made.id
-        for version, migrate in enumerate(MIGRATIONS[before:], before + 1):
+        there = _list_tables(client)
+        for version, migrate in enumerate(MIGRATIONS, 1):
             for statement in migrate(layout):
                 client.command(statement)
-            client.command(f"INSERT INTO {VERSIONS} VALUES ({version}, '{id_}', now())")
-        if before == SCHEMA_VERSION:
+            if version > before:
+                client.command(f"INSERT INTO {VERSIONS} VALUES ({version}, '{id_}', now())")
+        lacking = sorted(_list_tables(client) - there)
+        if before == SCHEMA_VERSION and lacking:
+            say(f"created again, empty: {', '.join(lacking)}")
+        elif before == SCHEMA_VERSION:
             say(f"{address.url} has the tables of version {SCHEMA_VERSION} already")
         elif before:
             say(f"migrated the tables of {address.url} from version {before} to {SCHEMA_VERSION}")
@@ -96,6 +102,10 @@ def check_tables(client: "Client", address: ClickHouseAddress) -> Made:
             hint=f"run 'ztrace clickhouse init {address.url}'",
         )
     return made
+
+
+def _list_tables(client: "Client") -> set[str]:
+    return {str(name) for (name,) in client.query("SHOW TABLES").result_rows}
 
 
 def _read_version(client: "Client") -> Made | None:

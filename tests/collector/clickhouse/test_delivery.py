@@ -130,7 +130,7 @@ def test_a_broken_view_is_mended(shop: Shop, engine: Engine, database: str) -> N
     """A block that one view could not take is repeated until all have it, and no view has it twice."""
     shop.add(*make_spans(6, 300))
     engine.query("RENAME TABLE roots TO away", database)
-    with pytest.raises(EngineError, match="has no tables of ztrace"):
+    with pytest.raises(EngineError, match="lacks tables of ztrace"):
         shop.deliver()
     shop.add(*make_spans(7, 300))
     with pytest.raises(EngineError):

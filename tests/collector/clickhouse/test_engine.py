@@ -44,7 +44,7 @@ def test_an_address_is_told_from_a_file() -> None:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (60, "has no tables of ztrace; run 'ztrace clickhouse init clickhouse://db:8123/shop'"),
+        (60, "lacks tables of ztrace; run 'ztrace clickhouse init clickhouse://db:8123/shop'"),
         (81, "does not exist; run 'ztrace clickhouse init clickhouse://db:8123/shop'"),
         (243, "is out of disk space; free space on the server"),
         (252, "has too many parts to merge; "),

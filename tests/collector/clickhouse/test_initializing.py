@@ -38,6 +38,20 @@ def test_tables_are_made_once(engine: Engine, database: str) -> None:
     assert tables(engine, database) == made
 
 
+def test_missing_tables_are_made(engine: Engine, database: str) -> None:
+    """Tables and views that were dropped are created again, as the error of a query without them suggests."""
+    url = engine.url(database)
+    init(url)
+    made = tables(engine, database)
+    engine.query("DROP TABLE exceptions", database)
+    engine.query("DROP TABLE traces_of_spans", database)
+    assert CliRunner().invoke(ztrace, ["errors", "--db", url]).stderr == (
+        f"ztrace: {url} lacks tables of ztrace; run 'ztrace clickhouse init {url}'\n"
+    )
+    assert init(url) == (0, "ztrace: created again, empty: exceptions, traces_of_spans")
+    assert tables(engine, database) == made
+
+
 def test_a_missing_database_is_made(engine: Engine, database: str) -> None:
     """A database that does not exist is created."""
     name = f"{database}_new"

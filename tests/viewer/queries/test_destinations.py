@@ -94,3 +94,12 @@ def test_what_people_see(path: Path) -> None:
     assert "\x1b" not in text
     assert "partial success  http://b:1/v1/traces  1m ago  too old" in text
     assert "too old" in draw(destinations, 60)
+
+
+def test_the_whole_error_is_seen(path: Path) -> None:
+    """An error takes as many lines as needed, as it ends with what to do, and names its destination once."""
+    send_on(path, "http://a:1")
+    error = "http://a:1/v1/traces cannot be reached, which may have many reasons; run 'a command --to help'"
+    text = draw(report(path, Report(1, NOON, error=error)), 50)
+    assert error in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 50

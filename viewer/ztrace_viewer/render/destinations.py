@@ -1,5 +1,6 @@
 """Destinations on the terminal: state and progress of each, its error, and the spans it refused."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from rich.text import Text
@@ -46,7 +47,7 @@ def draw_destinations(destinations: Sequence[Destination], width: int, now_ns: i
     yield from draw_grid(_DESTINATIONS, rows, width)
     for each in destinations:
         if each["state"] == FAILING and each["error"]:
-            yield Text.assemble((clean(each["url"]), "bold"), (f": {clean(each['error'])}", "bold red"))
+            yield from _draw_error(clean(each["url"]), clean(each["error"]), width)
     refusals = [(each["url"], refusal) for each in destinations for refusal in each["refusals"]]
     if refusals:
         yield Text()
@@ -61,6 +62,13 @@ def draw_destinations(destinations: Sequence[Destination], width: int, now_ns: i
             for url, refusal in refusals
         ]
         yield from draw_grid(_REFUSALS, cells, width)
+
+
+def _draw_error(url: str, error: str, width: int) -> Iterator[Text]:
+    """Yield the whole error, on as many lines as needed: what to do about it is at its end."""
+    said = error if url in error else f"{url}: {error}"
+    for line in textwrap.wrap(said, width, break_on_hyphens=False):
+        yield Text(line, "bold red")
 
 
 def _tell_state(destination: Destination, now_ns: int) -> str:
