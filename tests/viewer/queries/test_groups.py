@@ -1,6 +1,5 @@
 """Exception groups: counts, filters, order and distribution over time."""
 
-import time
 from contextlib import closing
 from pathlib import Path
 from sqlite3 import connect
@@ -171,21 +170,21 @@ def test_what_reached_the_edge_is_told_from_what_was_handled(path: Path) -> None
 
 
 def test_a_group_with_very_many_occurrences_is_read_at_once(path: Path) -> None:
-    """Reading a group takes time by its minutes, not by its number of occurrences."""
+    """Reading a group takes time by its minutes: that of its occurrences would never end."""
+    each = 10**9
     store(path, {"shop": [span(trace_id(1), 1, exception=raised("ValueError", "no"))]})
     with open_file(path) as db:
         ((row, group),) = db.db.execute("SELECT id, fingerprint FROM exception_groups").fetchall()
     with closing(connect(path)) as db:
         db.executemany(
             "INSERT INTO exception_minutes (exception_group, minute, count, uncaught_count)"
-            " VALUES (?, ?, 10, 0)",
-            [(row, NOON // MINUTE + n) for n in range(1, 10_000)],
+            " VALUES (?, ?, ?, 0)",
+            [(row, NOON // MINUTE + n, each) for n in range(1, 10_000)],
         )
-        db.execute("UPDATE exception_groups SET count = 99991, last_ns = ?", (NOON + 9_999 * MINUTE,))
+        db.execute(
+            "UPDATE exception_groups SET count = ?, last_ns = ?", (9_999 * each + 1, NOON + 9_999 * MINUTE)
+        )
         db.commit()
     with open_file(path) as db:
-        begin_s = time.perf_counter()
         read = read_group(db, group)
-        taken_s = time.perf_counter() - begin_s
-    assert (read["count"], sum(read["when"])) == (99_991, 99_991)
-    assert taken_s < 0.1
+    assert (read["count"], sum(read["when"])) == (9_999 * each + 1, 9_999 * each + 1)

@@ -248,10 +248,12 @@ def test_an_asynchronous_call_that_expires(connection: Any, recorder: Recorder) 
 
 def test_a_call_that_expires(recorder: Recorder) -> None:
     """A synchronous call that times out ends with the timeout, and its late reply changes nothing."""
-    with connected(sync_request_timeout=0.2) as connection:
+    with connected() as connection:
         wait = connection.root.wait
+        connection._config["sync_request_timeout"] = 0.2
         with pytest.raises(TimeoutError):
             wait()
+        connection._config["sync_request_timeout"] = DEADLINE_S
         Service.release.set()
         wait_for(lambda: of_kind(recorder, "server"))
         assert connection.root.echo(1) == 1

@@ -673,7 +673,11 @@ def cost_of(text: str) -> float:
 def test_time_grows_with_the_length_and_no_faster(atom: str) -> None:
     """Scrubbing a text four times as long takes about four times as long, for any repeated pattern.
 
-    Quadratic growth would be sixteen times as much.
+    Quadratic growth would be sixteen times as much, in each of the attempts that a busy machine may spoil.
     """
-    short, long = (cost_of("token=:@ " + atom * (times * MAX_TEXT // len(atom))) for times in (2, 8))
-    assert long < 9 * short + 0.002
+
+    def is_linear() -> bool:
+        short, long = (cost_of("token=:@ " + atom * (times * MAX_TEXT // len(atom))) for times in (2, 8))
+        return long < 9 * short + 0.002
+
+    assert any(is_linear() for _ in range(5))

@@ -59,13 +59,13 @@ def check(desk: Desk, work: Callable[[Desk], object], interrupter: Interrupter) 
             wrong.append(f"current {get_current()!r}")
             make_current(outer)
     served = desk.server._task_pool
-    if not served.join(
-        0.02
-    ):  # A stream's server waits for a client that is gone, as it would without ztrace.
-        served.kill()
     try:
-        with gevent.Timeout(1):
-            while memory.register or open_calls or outer.open_children:
+        with gevent.Timeout(10):
+            while len(served) or memory.register or open_calls or outer.open_children:
+                # A stream's server waits for a client that is gone, as it would without ztrace; on a busy
+                # machine it may be that of a call before.
+                if not served.join(0.02):
+                    served.kill()
                 gevent.sleep(0.001)
     except gevent.Timeout:
         wrong.append(f"open {list(memory.register)} {list(open_calls)} {outer.open_children}")
