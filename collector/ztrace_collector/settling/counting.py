@@ -7,7 +7,7 @@ rows.
 from collections.abc import Callable, Container, Iterable, Sequence
 from math import log
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ztrace.records import ERROR
 from ztrace_collector.layout import BUCKETS_PER_E, MINUTE_NS
@@ -42,8 +42,8 @@ class SpanRow(NamedTuple):
     trace_id: bytes = b""
 
 
-#: Order of spans in a tree, which does not depend on that of the rows.
-_in_order = itemgetter(*map(SpanRow._fields.index, ("start_ns", "span_id", "end_ns", "method")))
+#: Fields by which the spans of a tree are ordered, which does not depend on the order of the rows.
+IN_ORDER = itemgetter(*map(SpanRow._fields.index, ("start_ns", "span_id", "end_ns", "method")))
 
 
 class PathSums:
@@ -160,6 +160,18 @@ def count_tree(
     Returns:
         The figures, with these sums. They do not depend on the order of the rows.
     """
+    columns = tuple(zip(*sorted(rows, key=IN_ORDER), strict=True))
+    return count_columns(columns, shapes, version_of, callers, open_sums)
+
+
+def count_columns(
+    columns: Sequence[tuple[Any, ...]],
+    shapes: Shapes,
+    version_of: Callable[[int], str],
+    callers: Container[int],
+    open_sums: Callable[[int, str, bool], VersionSums] | None,
+) -> Counted:
+    """Return the figures of one tree, given the columns of its rows in the order of `IN_ORDER`."""
     (
         span_ids,
         parent_ids,
@@ -173,7 +185,7 @@ def count_tree(
         cpus_ns,
         lanes,
         *_,
-    ) = zip(*sorted(rows, key=_in_order), strict=True)
+    ) = columns
     shape = shapes.find(methods, _find_parents(span_ids, parent_ids))
     main = shape.roots[0]
     if len(shape.roots) > 1:
@@ -202,9 +214,7 @@ def count_tree(
         histogram[bucket] = histogram.get(bucket, 0) + 1
         own_ns, self_ns, cpu_ns = duration_ns, selfs_ns[position], cpus_ns[position]
         if below:
-            own_ns -= _covered(
-                begins_ns, last_ns, durations_ns, below, begins_ns[position], last_ns[position]
-            )
+            own_ns -= covered(begins_ns, last_ns, durations_ns, below, begins_ns[position], last_ns[position])
         if self_ns is not None and self_ns < own_ns:
             own_ns = self_ns
         each.self_ns += own_ns
@@ -249,7 +259,7 @@ def _find_ends(shape: Shape, ends_ns: Sequence[int], durations_ns: Sequence[int 
     return found_ns
 
 
-def _covered(
+def covered(
     begins_ns: Sequence[int],
     ends_ns: Sequence[int],
     durations_ns: Sequence[int | None],

@@ -5,13 +5,14 @@ is not looked up. Other small trees are read many at a time, since a query takes
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 from ztrace.records import UNFINISHED
 from ztrace_collector.settling.counting import SpanRow
+from ztrace_collector.settling.swept import Swept, make_row
 
 #: Trees that are read at a time, and spans of a tree that is read with others.
 AT_ONCE, MAX_SPANS = 64, 32
@@ -36,13 +37,16 @@ _TRACES = (
 )
 _ENDED_OF_ALL = f"{_SPAN} {_OF_ALL} ORDER BY trace_id, id"
 _WITH_OPEN = f"SELECT DISTINCT trace_id FROM unfinished_spans {_OF_ALL}"
+#: Queries of trees that are not counted as those of their spans alone, by table.
+_OTHERS = {
+    "unfinished_spans": _WITH_OPEN,
+    "thinned_traces": f"SELECT trace_id FROM thinned_traces {_OF_ALL}",
+}
 
 #: Parents of spans that got others after a span, the latest first, so that the earliest counts.
 _PARENTS_BEFORE = (
     "SELECT span_id, parent_id FROM adopted_spans WHERE trace_id = ? AND span > ? ORDER BY id DESC"
 )
-#: As `SpanRow._make`, without a call of Python for each span.
-_make_row: Callable[[Iterable[Any]], SpanRow] = partial(tuple.__new__, SpanRow)
 
 
 class TreeRows(NamedTuple):
@@ -78,34 +82,52 @@ class TreeReader:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def sweep(self, after: int, last: int, most: int) -> tuple[int | None, Mapping[bytes, Sequence[SpanRow]]]:
-        """Return spans in order of arrival, by tree, and the id of the last one if there may be more.
+    def sweep(self, after: int, last: int, most: int) -> Swept | None:
+        """Return spans in order of arrival, None if there are none.
 
         Args:
             after: id of the span before the first.
             last: id of the last.
             most: limit of their number.
         """
-        found: dict[bytes, list[SpanRow]] = {}
-        spans = list(map(_make_row, self._db.execute(_SWEPT, (after, last, most))))
-        for span in spans:
-            others = found.get(span.trace_id)
-            if others is None:
-                found[span.trace_id] = [span]
-            else:
-                others.append(span)
-        return spans[-1].id if len(spans) == most else None, found
+        spans = self._db.execute(_SWEPT, (after, last, most)).fetchall()
+        return Swept(spans) if spans else None
+
+    def find_whole(
+        self, swept: Swept, trace_ids: Sequence[bytes], after_ns: int
+    ) -> Iterator[tuple[bytes, int]]:
+        """Yield ids and keys of trees that are whole among swept spans, and were never counted.
+
+        Trees that have unfinished spans, or were thinned, are left out.
+
+        Args:
+            swept: the spans.
+            trace_ids: of the trees that may be.
+            after_ns: end of the last span of the trees that are left out.
+        """
+        others = [query for table, query in _OTHERS.items() if self.has_rows(table)]
+        for first in range(0, len(trace_ids), AT_ONCE):
+            ids = trace_ids[first : first + AT_ONCE]
+            left_out = {trace_id for query in others for (trace_id,) in self._select(query, ids)}
+            for trace_id, trace, span_count, end_ns, settled, _ in self._select(_TRACES, ids):
+                if (
+                    settled is None
+                    and span_count == len(swept.trees[trace_id])
+                    and end_ns > after_ns
+                    and trace_id not in left_out
+                ):
+                    yield trace_id, trace
 
     def read(
-        self, trace_ids: Iterable[bytes], swept: Mapping[bytes, Sequence[SpanRow]]
+        self, trace_ids: Iterable[bytes], swept: Swept | None
     ) -> Iterator[tuple[bytes, TreeRows | None]]:
         """Yield the rows of each tree, in order; None for one that no longer exists.
 
         Args:
             trace_ids: of the trees.
-            swept: spans that are read already, of which each tree may have others.
+            swept: spans that are read already, of which each tree may have others; None for none.
         """
-        (has_open,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM unfinished_spans)").fetchone()
+        has_open = self.has_rows("unfinished_spans")
         remaining = iter(trace_ids)
         while ids := list(islice(remaining, AT_ONCE)):
             with_open = {trace_id for (trace_id,) in self._select(_WITH_OPEN, ids)} if has_open else ()
@@ -113,20 +135,20 @@ class TreeReader:
             others: dict[bytes, list[SpanRow]] = {}
             for row in self._select(_TRACES, ids):
                 trace_id, span_count = row[0], row[2]
-                spans = swept.get(trace_id)
-                if spans is None or len(spans) < span_count:
-                    spans = None
-                    if span_count <= MAX_SPANS:
-                        spans = others[trace_id] = []
+                spans: list[SpanRow] | None = None
+                if swept is not None and len(swept.trees[trace_id]) == span_count:
+                    spans = swept.rows(trace_id)
+                elif span_count <= MAX_SPANS:
+                    spans = others[trace_id] = []
                 trees[trace_id] = _make_tree((*row, spans, trace_id in with_open))
             for row in self._select(_ENDED_OF_ALL, list(others)):
-                others[row[-1]].append(_make_row(row))
+                others[row[-1]].append(make_row(row))
             for trace_id in ids:
                 yield trace_id, trees.get(trace_id)
 
     def read_spans(self, trace_id: bytes, last: int = LAST) -> Sequence[SpanRow]:
         """Return the spans of a tree up to one, with their parents as of then."""
-        rows = list(map(_make_row, self._db.execute(_ENDED, (trace_id, last))))
+        rows = list(map(make_row, self._db.execute(_ENDED, (trace_id, last))))
         if last < LAST and (before := dict(self._db.execute(_PARENTS_BEFORE, (trace_id, last)))):
             rows = [row._replace(parent_id=before.get(row.span_id, row.parent_id)) for row in rows]
         return rows
@@ -134,6 +156,10 @@ class TreeReader:
     def read_open(self, trace_id: bytes) -> list[SpanRow]:
         """Return the unfinished spans of a tree."""
         return [SpanRow(*row) for row in self._db.execute(_OPEN, (trace_id,))]
+
+    def has_rows(self, table: str) -> bool:
+        """Return whether a table has any row."""
+        return self._db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
 
     def _select(self, query: str, trace_ids: Sequence[bytes]) -> Iterable[Any]:
         """Return rows of some trees; the query always has as many parameters, so it is compiled once."""

@@ -9,7 +9,7 @@ is recounted. Each step is a transaction, so the work of a killed collector is n
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 
 from ztrace.records import KIND_NUMBERS
@@ -28,9 +28,12 @@ from ztrace_collector.settling.figures import PathFigures, read_counted, write_c
 from ztrace_collector.settling.paths import Paths
 from ztrace_collector.settling.reading import LAST, TreeReader, TreeRows
 from ztrace_collector.settling.shapes import Shapes
+from ztrace_collector.settling.swept import Swept
+from ztrace_collector.settling.together import Together
 from ztrace_collector.settling.versions import Versions
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.writer import Writer
+from ztrace_collector.tables.rows import Insert
 
 #: Time without a new span after which a tree is counted; time for which open spans are waited for, and the
 #: interval of looking whether they are still open.
@@ -41,11 +44,13 @@ LOOK_S, SWEEP_S = 1.0, 600.0
 STEP_S = 0.02
 #: Spans read in a step, as many as are counted in its time, and trees that may wait: beyond, the settler
 #: falls behind.
-MAX_LOOKED_AT, MAX_WAITING = 2_000, 50_000
+MAX_LOOKED_AT, MAX_WAITING = 4_000, 50_000
 #: Age from which a tree may be one that was counted before and has expired.
 LATE_NS = 10 * MINUTE_NS
 #: Spans of a tree that is left out: counting more would take half a second each time.
 MAX_SPANS = 50_000
+
+_SETTLE = Insert("settled", "trace, span")
 
 
 class _Waiting:
@@ -145,13 +150,12 @@ class Settler:
         self._learn_methods(db)
         # Looked up once for all trees of the step.
         self._has_expired, self._has_thinned = (
-            _has_rows(db, table) for table in ("expired_traces", "thinned_traces")
+            self._reader.has_rows(table) for table in ("expired_traces", "thinned_traces")
         )
         due = [trace_id for trace_id, each in self._waiting.items() if is_last or each.due_s <= now_s]
-        has_more = self._settle_some(db, due, {}, now_s, is_last)
-        if not has_more:
-            swept = self._sweep(now_s)
-            has_more = self._settle_some(db, swept, swept, now_s, is_last)
+        has_more = self._settle_some(db, due, None, now_s, is_last)
+        if not has_more and (swept := self._sweep(db, now_s)) is not None:
+            has_more = self._settle_some(db, swept.trees, swept, now_s, is_last)
         self._figures.write()
         self._bounds.write(self._clock_ns())
         for cache in (self._paths, self._versions, self._hosts):
@@ -196,29 +200,57 @@ class Settler:
         while self._young and (is_last or self._young[0][0] + QUIET_S <= now_s):
             self._old_s, self._old = self._young.popleft()
 
-    def _sweep(self, now_s: float) -> Mapping[bytes, Sequence[SpanRow]]:
-        """Read the next spans that are old enough, by tree; their trees are due."""
+    def _sweep(self, db: sqlite3.Connection, now_s: float) -> Swept | None:
+        """Read the next spans that are old enough, and count the trees that are whole; the others are due."""
         if self._seen >= self._old or len(self._waiting) >= MAX_WAITING:
-            return {}
-        last, swept = self._reader.sweep(self._seen, self._old, MAX_LOOKED_AT)
-        self._seen = self._old if last is None else last
-        for trace_id, spans in swept.items():
+            return None
+        swept = self._reader.sweep(self._seen, self._old, MAX_LOOKED_AT)
+        if swept is None:
+            self._seen = self._old
+            return None
+        self._seen = swept.ids[-1] if len(swept.ids) == MAX_LOOKED_AT else self._old
+        self._count_whole(db, swept)
+        for trace_id, places in swept.trees.items():
             waiting = self._waiting.get(trace_id)
             if waiting is None:
-                self._waiting[trace_id] = _Waiting(spans[0].id, self._old_s)
+                self._waiting[trace_id] = _Waiting(swept.ids[places[0]], self._old_s)
             else:
                 waiting.due_s = now_s
         return swept
+
+    def _count_whole(self, db: sqlite3.Connection, swept: Swept) -> None:
+        """Count the trees that are whole and on one host, and take them out of the swept spans."""
+        host_of = {instance: self._hosts.of(instance) for instance in set(swept.instances)}
+        has_hosts = len(set(host_of.values())) > 1
+        together = Together(swept, self._shapes, self._versions.of, self._callers, self._figures.open)
+        late_ns = self._clock_ns() - LATE_NS if self._has_expired else -1
+        new = [
+            trace_id
+            for trace_id, places in swept.trees.items()
+            if trace_id not in self._waiting and len(places) <= MAX_SPANS
+        ]
+        traces, lasts = list[int](), list[int]()
+        for trace_id, trace in self._reader.find_whole(swept, new, late_ns):
+            places = swept.trees[trace_id]
+            if has_hosts and len({host_of[swept.instances[place]] for place in places}) > 1:
+                continue
+            together.add(places)
+            traces.append(trace)
+            lasts.append(swept.ids[places[-1]])
+            del swept.trees[trace_id]
+        together.write()
+        if traces:
+            _SETTLE.write_columns(db, [traces, lasts])
 
     def _settle_some(
         self,
         db: sqlite3.Connection,
         trace_ids: Iterable[bytes],
-        swept: Mapping[bytes, Sequence[SpanRow]],
+        swept: Swept | None,
         now_s: float,
         is_last: bool,
     ) -> bool:
-        """Count trees as long as the step lasts, and those that are swept as a whole.
+        """Count trees as long as the step lasts, and those whose spans are all swept.
 
         Returns:
             True if there are more.
@@ -228,9 +260,9 @@ class Settler:
         for trace_id, tree in self._reader.read(trace_ids, swept):
             if done and self._clock_s() >= now_s + STEP_S:
                 has_more = True
-                if not swept:
+                if swept is None:
                     break
-                if tree is not None and tree.span_count > len(swept[trace_id]):
+                if tree is not None and tree.span_count > len(swept.trees[trace_id]):
                     continue
             # A tree without rows has expired meanwhile.
             if tree is None or self._settle(db, trace_id, tree, now_s, is_last):
@@ -322,10 +354,6 @@ class Settler:
             self._callers,
             self._figures.open if is_added else None,
         )
-
-
-def _has_rows(db: sqlite3.Connection, table: str) -> bool:
-    return db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
 
 
 def _has_row(db: sqlite3.Connection, table: str, trace_id: bytes) -> bool:

@@ -7,7 +7,10 @@ from typing import Any
 
 from ztrace_collector.layout import MINUTE_NS
 from ztrace_collector.settling.counting import Counted, PathSums, SpanRow, count_tree
+from ztrace_collector.settling.figures import TreeSums
 from ztrace_collector.settling.shapes import Shapes
+from ztrace_collector.settling.swept import Swept
+from ztrace_collector.settling.together import Together
 
 #: Methods of the tests; `SEND` is what a consumer does, and `CALL` what a client does.
 A, B, C, CALL, SEND = 1, 2, 3, 8, 9
@@ -168,6 +171,48 @@ def test_trees_of_one_shape_count_alike() -> None:
         for version, by_path in new.sums.items():
             found = {path: (each.numbers, each.histogram) for path, each in again.sums[version].items()}
             assert found == {path: (each.numbers, each.histogram) for path, each in by_path.items()}
+
+
+def test_trees_count_together_as_they_do_alone() -> None:
+    """Trees of few kinds, counted column by column, have the figures of each tree counted by itself."""
+    chance, (find, _) = random.Random(11), numbering()
+    shapes, together, alone = Shapes(find, {SEND}), TreeSums(), TreeSums()
+    spans: list[SpanRow] = []
+    for tree in range(3000):
+        # Few kinds of trees, so that most are of a kind with others; missing parents, circles and equal ids.
+        kind = random.Random(chance.randint(1, 60))
+        rows = []
+        for number in range(1, kind.randint(2, 10)):
+            start = chance.randint(0, 20) if kind.random() < 0.2 else number
+            rows.append(
+                row(
+                    kind.choice([number] * 9 + [1]),
+                    kind.choice([None, 99, *range(1, 11), *range(1, number)]),
+                    kind.choice([A, B, CALL, SEND]),
+                    kind.choice([0, MINUTE_NS - 20]) + start,
+                    chance.choice([0, 1, *range(40)]),
+                    instance=kind.randint(1, 2),
+                    status=kind.choice([0, 0, 0, 1]),
+                    self_ns=chance.choice([None, 0, 5, 50]),
+                    cpu_ns=chance.choice([None, 0, 9]),
+                    lane=chance.choice([None, 1, 2]),
+                    trace_id=tree.to_bytes(16, "big"),
+                )
+            )
+        chance.shuffle(rows)
+        spans += rows
+        count_tree(rows, shapes, "v{}".format, {CALL}, alone.open)
+    swept = Swept(spans)
+    counting = Together(swept, shapes, "v{}".format, {CALL}, together.open)
+    for places in swept.trees.values():
+        counting.add(places)
+    counting.write()
+
+    def listed(sums: TreeSums) -> dict[tuple[Any, ...], Any]:
+        return {tuple(key): (each.numbers, each.histogram) for *key, each in sums.list_sums()}
+
+    assert listed(together) == listed(alone)
+    assert len({minute for minute, *_ in listed(alone)}) == 2
 
 
 def test_taken_back_figures_leave_nothing() -> None:
