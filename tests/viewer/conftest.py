@@ -56,6 +56,7 @@ def _hears_hangup() -> Iterator[None]:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, set_zone: Callable[[str], None]) -> Run:
     """Return a function that runs a command, in UTC and on a screen of 100 columns."""
+    monkeypatch.setattr("ztrace_viewer.commands.find.SEARCH_S", 60)  # However busy the machine is.
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("ZTRACE_DB", raising=False)
     set_zone("UTC")

@@ -3,8 +3,10 @@
 import http.client
 import json
 import signal
-import time
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -86,23 +88,37 @@ def test_trees_and_errors_come_as_they_arrive(tmp_path: Path) -> None:
     store(path, checkout(trace_id(1), NOON), at_ns=NOON)
     with served(path) as site, ExitStack() as stack:
         streams = [_open_stream(site, stack) for _ in range(2)]
-        # What is stored once the file is followed is new.
         assert [stream.readline() for stream in streams] == [b": connected\n"] * 2
-        number, found = 2, set[str]()
-        deadline = time.monotonic() + DEADLINE_S
-        while not found:
-            assert time.monotonic() < deadline
-            store(path, checkout(trace_id(number), NOON), at_ns=NOON)
-            number += 1
-            found = {event["event"] for event in _read_events(streams[0])}
-        assert _read_events(streams[1])
+        with _storing(path):
+            first, second = map(_read_event, streams)
+        assert first == second
         # Both streams are open still.
         site.process.send_signal(signal.SIGINT)
         assert site.process.wait(DEADLINE_S) == 0
 
 
+@contextmanager
+def _storing(path: Path) -> Iterator[None]:
+    """Store one tree after the other, since those that come before the file is followed are not new."""
+    ended = threading.Event()
+
+    def work() -> None:
+        for number in count(2):
+            store(path, checkout(trace_id(number), NOON), at_ns=NOON)
+            if ended.wait(0.2):
+                return
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def _open_stream(site: Site, stack: ExitStack) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=DEADLINE_S)
     stack.callback(connection.close)
     connection.request("GET", "/data/tail", headers=dict(site.headers))
     response = stack.enter_context(connection.getresponse())
@@ -110,12 +126,8 @@ def _open_stream(site: Site, stack: ExitStack) -> http.client.HTTPResponse:
     return response
 
 
-def _read_events(stream: http.client.HTTPResponse) -> list[dict[str, str]]:
-    """Return the next event, and nothing where none comes soon."""
-    try:
-        while True:
-            line = stream.readline()
-            if line.startswith(b"data: "):
-                return [json.loads(line[6:])]
-    except TimeoutError:
-        return []
+def _read_event(stream: http.client.HTTPResponse) -> dict[str, str]:
+    """Return the next event."""
+    line = next(line for line in iter(stream.readline, b"") if line.startswith(b"data: "))
+    event: dict[str, str] = json.loads(line[6:])
+    return event

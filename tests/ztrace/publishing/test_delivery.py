@@ -484,7 +484,8 @@ def test_shutdown_keeps_its_deadline_with_a_silent_collector(
     receiver.acknowledging = False
     ztrace.configure("billing", receiver.endpoint)
     make_spans(*numbered(30))
-    ztrace.shutdown(timeout_s=0.05)
+    wait_for(lambda: receiver.headers(DATA))
+    ztrace.shutdown(timeout_s=0.5)
     assert capsys.readouterr().err == f"ztrace: 30 spans not delivered to {receiver.endpoint}\n"
     wait_for(lambda: len(receiver.headers(BYE)) == 2)
     first, last = receiver.headers(BYE)

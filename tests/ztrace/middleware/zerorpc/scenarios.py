@@ -409,7 +409,7 @@ def foreign_middleware(caller: "Caller", raising: str, ours: str) -> None:
     for method in ("work", "break", "nothing_like_it"):
         never_answers = raising == "server_inspect_exception" and method != "work"
         with caller.seeing():
-            caller.seen.append(client(method, **({"timeout": 0.1} if never_answers else {})))
+            caller.seen.append(client(method, **({"timeout": 0.3} if never_answers else {})))
     if raising != "client_patterns_list":  # An unreadable stream would keep the server running.
         with caller.seeing():
             caller.seen.append(list(client.count()))
