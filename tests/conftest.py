@@ -30,15 +30,15 @@ if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 2 << 30:
 # A few new examples in each run for developers; in continuous integration the same in each run, and many of
 # them where `.ci/run` says so. Tests that need more examples, or whose examples take long, multiply or divide
 # `settings().max_examples`.
-hypothesis.settings.register_profile("few", max_examples=20, deadline=None)
+hypothesis.settings.register_profile(
+    "few", max_examples=20, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.register_profile(
     "same",
-    max_examples=20,
-    deadline=None,
+    hypothesis.settings.get_profile("few"),
     derandomize=True,
     database=None,
     print_blob=True,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.register_profile("many", hypothesis.settings.get_profile("same"), max_examples=50)
 hypothesis.settings.load_profile(os.environ.get("EXAMPLES") or ("same" if os.environ.get("CI") else "few"))

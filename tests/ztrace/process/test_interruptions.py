@@ -97,8 +97,8 @@ def test_ctrl_c_in_a_first_call_leaves_tracing_as_it_was(receiver: Receiver, fir
 import os, signal, sys, threading
 import ztrace
 ztrace.configure("billing", sys.argv[1])
-threading.Timer(0.3, os.kill, (os.getpid(), {int(signal.SIGINT)})).start()
 try:
+    threading.Timer(0.3, os.kill, (os.getpid(), {int(signal.SIGINT)})).start()
     {calls[first]}
     threading.Event().wait(60)
 except KeyboardInterrupt:
