@@ -3,14 +3,12 @@
 import json
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
 
 from tests.faults import identity
 from tests.faults.making import Plan
 from tests.faults.peer import Receiver
 from tests.faults.running import Length, finish, let_be, set_scene
-from tests.faults.stage import DEADLINE_S, Stage, wait_for
+from tests.faults.stage import DEADLINE_S, Stage, ask, wait_for
 from tests.faults.starting import Start
 from tests.faults.table import Row
 from tests.faults.tracers import TREE
@@ -172,24 +170,10 @@ def _prefork(stage: Stage, endpoint: str, requests: int) -> int:
         *("--chdir", str(stage.folder), "application:application"),
         environment={"MAKER_ENDPOINT": endpoint},
     )
-    wait_for(lambda: _answers(port), "the server answers")
-    # Concurrent requests, so that several workers serve some.
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(lambda _: _answers(port), range(requests - 1)))
+    ask(port, requests)
     server.terminate()
     assert server.wait(60) == 0
     return requests
-
-
-def _answers(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().read() == b"ok"
-    except ConnectionRefusedError:
-        return False
-    finally:
-        connection.close()
 
 
 def run_gevent(length: Length) -> Row:

@@ -12,7 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Protocol, Self, TypeVar
@@ -254,3 +256,21 @@ class MakerProcess:
         """Kill the maker by SIGKILL."""
         self.process.kill()
         self.process.wait(DEADLINE_S)
+
+
+def ask(port: int, requests: int) -> None:
+    """Wait until a server of HTTP answers, and have it answer requests, some at once for several workers."""
+    wait_for(lambda: _answers(port), "the server answers")
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: _answers(port), range(requests - 1)))
+
+
+def _answers(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read() == b"ok"
+    except ConnectionRefusedError:
+        return False
+    finally:
+        connection.close()

@@ -8,13 +8,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
 from pathlib import Path
 
 from tests.faults import identity
 from tests.faults.running import Length
-from tests.faults.stage import DEADLINE_S, Collector, Stage, wait_for
+from tests.faults.stage import DEADLINE_S, Collector, Stage, ask, wait_for
 from tests.faults.table import Row
 from tests.ports import find_port
 
@@ -233,23 +231,10 @@ def _serve(stage: Stage, collector: Collector, options: Sequence[str], requests:
     )
     loads = 3 if "--lazy-apps" in options else 1
     wait_for(lambda: log.read_text().count(" ready in ") == loads, "the workers have loaded")
-    wait_for(lambda: _answers(port), "the server answers")
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(lambda _: _answers(port), range(requests - 1)))
+    ask(port, requests)
     wait_for(lambda: identity.count_stored(collector.database) == 2 * requests, "the spans are stored")
     server.terminate()
     assert server.wait(DEADLINE_S) in (0, 30)
-
-
-def _answers(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().read() == b"ok"
-    except ConnectionRefusedError:
-        return False
-    finally:
-        connection.close()
 
 
 def _add(sums: tuple[int, int, int], more: tuple[int, int, int]) -> tuple[int, int, int]:

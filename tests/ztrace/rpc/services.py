@@ -1,8 +1,13 @@
 """Services that the tests of the RPC serve and call."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import msgpack
+import zmq
 
 from ztrace import rpc
 
@@ -51,3 +56,36 @@ class Billing:
             refused = Refused("no card", 3)
             refused.add_note("ask again")
             raise refused from error
+
+
+@contextmanager
+def answering(answer: Callable[[str, list[Any]], object]) -> Iterator[str]:
+    """Yield the address of a bare socket that sends the answers of a function, and none for None.
+
+    So does zerorpc-node to names that it does not know.
+    """
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.PAIR) as ending:
+        router.linger = 0
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        ending.bind("inproc://ending")
+
+        def run() -> None:
+            with context.socket(zmq.PAIR) as end:
+                end.connect("inproc://ending")
+                poller = zmq.Poller()
+                poller.register(router, zmq.POLLIN)
+                poller.register(end, zmq.POLLIN)
+                while end not in dict(poller.poll()):
+                    *route, data = router.recv_multipart()
+                    header, name, args = msgpack.unpackb(data)
+                    if (value := answer(name, args)) is not None:
+                        reply = {"message_id": "1", "v": 3, "response_to": header["message_id"]}
+                        router.send_multipart([*route, msgpack.packb([reply, "OK", [value]])])
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield f"tcp://127.0.0.1:{port}"
+        finally:
+            ending.send(b"")
+            thread.join()

@@ -1,16 +1,12 @@
 """Messages beyond the size that a peer accepts: refused by the sender, and no end of a connection."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import msgpack
 import pytest
-import zmq
 
-from tests.ztrace.rpc.services import FREE
+from tests.ztrace.rpc.services import FREE, answering
 from ztrace import rpc
 from ztrace.rpc import wire
 from ztrace.rpc.aio import link as aio_link
@@ -84,36 +80,6 @@ def test_jobs_and_messages_beyond_the_limit_are_refused() -> None:
         pusher.put(bytes(LIMIT))
 
 
-@contextmanager
-def answering() -> Iterator[str]:
-    """Serve answers of the size that is asked for, without a limit."""
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.PAIR) as end:
-        router.linger = 0
-        port = router.bind_to_random_port("tcp://127.0.0.1")
-        end.bind("inproc://end")
-
-        def run() -> None:
-            with context.socket(zmq.PAIR) as ended:
-                ended.connect("inproc://end")
-                poller = zmq.Poller()
-                poller.register(router, zmq.POLLIN)
-                poller.register(ended, zmq.POLLIN)
-                while ended not in dict(poller.poll()):
-                    *route, data = router.recv_multipart()
-                    header, _, args = msgpack.unpackb(data)
-                    if args[0]:
-                        reply = {"message_id": "1", "v": 3, "response_to": header["message_id"]}
-                        router.send_multipart([*route, msgpack.packb([reply, "OK", [bytes(args[0])]])])
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield f"tcp://127.0.0.1:{port}"
-        finally:
-            end.send(b"")
-            thread.join()
-
-
 def test_a_client_connects_again_after_an_answer_beyond_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that is too large loses the connection, which libzmq does not open again by itself."""
     for module in (aio_link, blocking_link):
@@ -125,7 +91,8 @@ def test_a_client_connects_again_after_an_answer_beyond_its_limit(monkeypatch: p
                 await client.get(LIMIT)
             assert await client.get(10) == bytes(10)
 
-    with answering() as address:
+    # The size that is asked for, without a limit.
+    with answering(lambda name, args: bytes(args[0]) if args[0] else None) as address:
         with rpc.Client(address, heartbeat_s=None) as client:
             with pytest.raises(rpc.PeerLost):
                 client.get(LIMIT)

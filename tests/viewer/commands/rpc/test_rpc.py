@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,13 +15,11 @@ from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
-import msgpack
 import pytest
-import zmq
 
 from tests.viewer.commands.test_process import MAIN
 from tests.viewer.conftest import Run
-from tests.ztrace.rpc.services import FREE, Billing
+from tests.ztrace.rpc.services import FREE, Billing, answering
 from tests.ztrace.rpc.test_zerorpc import serving as serving_zerorpc
 from ztrace import rpc
 from ztrace_viewer.cli import run as run_line
@@ -262,41 +259,12 @@ def test_a_server_that_cannot_describe_itself_is_called(run: Run, mute: str) -> 
     assert "*args: typing.Any" in run("rpc", "inspect", mute, "--stub").stdout
 
 
-@contextmanager
-def answering(answers: dict[str, object]) -> Iterator[str]:
-    """Serve fixed answers, and like zerorpc-node none to names that are not among them."""
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.PAIR) as ending:
-        router.linger = 0
-        port = router.bind_to_random_port("tcp://127.0.0.1")
-        ending.bind("inproc://ending")
-
-        def run() -> None:
-            with context.socket(zmq.PAIR) as end:
-                end.connect("inproc://ending")
-                poller = zmq.Poller()
-                poller.register(router, zmq.POLLIN)
-                poller.register(end, zmq.POLLIN)
-                while end not in dict(poller.poll()):
-                    *route, data = router.recv_multipart()
-                    header, name, _ = msgpack.unpackb(data)
-                    if name in answers:
-                        reply = {"message_id": "1", "v": 3, "response_to": header["message_id"]}
-                        router.send_multipart([*route, msgpack.packb([reply, "OK", [answers[name]]])])
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield f"tcp://127.0.0.1:{port}"
-        finally:
-            ending.send(b"")
-            thread.join()
-
-
 def test_a_server_that_ignores_unknown_names_is_called(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server without an answer to ztrace's question, as of zerorpc-node, is described by zerorpc's."""
     monkeypatch.setattr(asking, "_OWN_S", 0.05)
     described = {"name": "node", "methods": {"add": {"args": [{"name": "a"}, {"name": "b"}], "doc": ""}}}
-    with answering({"_zerorpc_inspect": described, "add": 3}) as address:
+    answers = {"_zerorpc_inspect": described, "add": 3}
+    with answering(lambda name, args: answers.get(name)) as address:
         assert "add(a, b)" in run("rpc", "inspect", address).stdout
         assert run("rpc", "call", address, "add", "1", "2").stdout == "3\n"
 
