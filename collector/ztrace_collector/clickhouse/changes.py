@@ -49,6 +49,8 @@ def _create_trigger(
 ) -> None:
     # Two statements, since the conflict clause of the statement that fires it overrides a trigger's own.
     key = _key(table, row)
+    if row == "OLD" and table.deleted_key:
+        key = f"json_array({', '.join(expression for _, expression in table.deleted_key)})"
     db.execute(
         f"CREATE TRIGGER {_PREFIX}{table.name}_{suffix} AFTER {event} ON {table.source}"
         f" WHEN {condition} BEGIN"

@@ -27,6 +27,7 @@ class Mirrored(NamedTuple):
         key: columns of the journal's primary key.
         sources: SQLite expressions of columns that are not columns of the table; ``t`` is the table.
         deleted_when: condition on ``OLD``, under which a deletion is sent on; None for never.
+        deleted_key: columns of the sorting key with expressions on ``OLD``, if they are not those of the key.
         joined: further tables of the SELECT.
         table: the journal's table, if its name is another.
         events: changes that are sent on.
@@ -38,6 +39,7 @@ class Mirrored(NamedTuple):
     key: tuple[str, ...] = ("id",)
     sources: tuple[tuple[str, str], ...] = ()
     deleted_when: str | None = None
+    deleted_key: tuple[tuple[str, str], ...] = ()
     joined: str = ""
     table: str = ""
     events: tuple[str, ...] = ("INSERT", "UPDATE")
@@ -214,6 +216,9 @@ MIRRORED = (
             ("services", TEXT),
         ),
         "fingerprint, journal",
+        # A group whose occurrences have all begun elsewhere.
+        deleted_when=_IS_RAISED,
+        deleted_key=(("fingerprint", "OLD.fingerprint"),),
     ),
     Mirrored(
         "exception_minutes",
@@ -221,6 +226,11 @@ MIRRORED = (
         "exception_group, minute, journal",
         ("exception_group", "minute"),
         _GROUP,
+        deleted_when="OLD.count <= 0",
+        deleted_key=(
+            ("exception_group", "(SELECT fingerprint FROM exception_groups WHERE id = OLD.exception_group)"),
+            ("minute", "OLD.minute"),
+        ),
         joined=_JOIN_GROUP.format(""),
     ),
     Mirrored(

@@ -67,6 +67,9 @@ def encode(kind: str, values: Sequence[Any]) -> tuple[bytes, ...]:
             return bytes(len(values)), array("q", values).tobytes()
         nulls = bytes([value is None for value in values])
         return nulls, array("q", [value or 0 for value in values]).tobytes()
+    if kind.startswith("Array("):
+        ends = encode("UInt64", [*accumulate(map(len, values))])
+        return *ends, *encode(kind[6:-1], [each for array_ in values for each in array_])
     if kind.startswith("Map("):
         key_kind, kind = kind[4:-1].split(", ")
         return _encode_maps(key_kind, kind, values)

@@ -191,6 +191,10 @@ class Journal:
     def _delete(self, table: Mirrored, key: object) -> tuple[Any, ...]:
         """Return a row that deletes another: only its key matters."""
         row = empty_row({name: transport_type(kind) for name, kind in table.columns})
+        if table.deleted_key:
+            return tuple(
+                (row | dict(zip(dict(table.deleted_key), json.loads(str(key)), strict=True))).values()
+            )
         row |= dict(zip(table.key, _split_key(table, key), strict=True))
         row |= {name: row[source[2:]] for name, source in table.sources if source[2:] in table.key}
         return tuple(row.values())

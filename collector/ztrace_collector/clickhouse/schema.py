@@ -100,7 +100,7 @@ def expiry_of(table: str, days: int | None) -> str:
 def list_expiring() -> list[str]:
     """Return the tables whose rows expire."""
     of_spans = ["spans", "blocks", "traces", "roots", "method_figures", "thinned_traces"]
-    settled = [FIGURES, "settled", "clock_bounds", "duplicates"]
+    settled = [FIGURES, "settled", "clock_bounds", "duplicates", "corrected_exceptions", "corrected_minutes"]
     return [*of_spans, *settled, *(table.name for table in MIRRORED)]
 
 
@@ -326,6 +326,35 @@ def _create_settled(layout: Layout, lasting: Layout) -> list[str]:
             []::Array(UInt64) AS methods
         FROM duplicates AS s GROUP BY trace_id, arrived""",
         _add_figures("method_figures_of_duplicates", "duplicates", "-"),
+        f"""CREATE TABLE IF NOT EXISTS corrected_exceptions (
+            trace_id FixedString(16) CODEC(ZSTD(1)),
+            journal LowCardinality(String) CODEC(ZSTD(1)),
+            id UInt64,
+            span_id FixedString(8),
+            origin_trace_id FixedString(16) CODEC(ZSTD(1)),
+            origin_span_id FixedString(8) CODEC(ZSTD(1)),
+            exception_group LowCardinality(String),
+            how LowCardinality(String),
+            derived UInt8,
+            other_origins String CODEC(ZSTD(3)),
+            counted_group LowCardinality(String),
+            at_ns Int64 CODEC(Delta(8), ZSTD(1)),
+            count Int64 CODEC(T64, ZSTD(1)),
+            uncaught_count Int64 CODEC(T64, ZSTD(1)),
+            revision UInt64 CODEC(Delta(8), ZSTD(1)),
+            arrived DateTime DEFAULT now() CODEC(Delta(4), ZSTD(1))
+        ) {layout.define("Replacing(revision)", "trace_id, journal, id", blocks=True)}""",
+        f"""CREATE TABLE IF NOT EXISTS corrected_minutes (
+            exception_group LowCardinality(String),
+            minute Int64,
+            journal LowCardinality(String),
+            count SimpleAggregateFunction(sum, Int64),
+            uncaught_count SimpleAggregateFunction(sum, Int64),
+            first_ns SimpleAggregateFunction(min, Int64),
+            last_ns SimpleAggregateFunction(max, Int64),
+            services SimpleAggregateFunction(groupUniqArrayArray, Array(String)),
+            arrived SimpleAggregateFunction(max, DateTime) DEFAULT now()
+        ) {layout.define("Aggregating", "exception_group, minute, journal", blocks=True)}""",
     ]
 
 

@@ -6,11 +6,11 @@ span further in may arrive later, in another request or from another process; th
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ztrace_collector.tables.occurrences import Occurrence
-from ztrace_collector.tables.origins import DERIVED, Failed, Key, find_origins, follow_all
+from ztrace_collector.tables.origins import DERIVED, Failed, Key, find_key, find_origins, follow_all
 
 #: Failed spans of one trace among which origins are searched, the newest; and of all traces of a transaction,
 #: which bounds its time.
@@ -130,12 +130,12 @@ def find_derived(
             failed.setdefault(each.span_id, each)
         found = find_origins(trace_id, failed)
         for place, span in zip(own, new, strict=True):
-            key, before = _find_key(span, failed, found), occurrences[place].others
+            key, before = find_key(span, failed, found), occurrences[place].others
             others = follow_all(before, key, trace_id, found)
             if (key, others) != (span.origin, before):
                 derived.places[place] = key, others
         for row in stored:
-            key, leaves = _find_key(row.as_failed(), failed, found), row.leaves_unhandled
+            key, leaves = find_key(row.as_failed(), failed, found), row.leaves_unhandled
             if key != row.origin:
                 self_key = (trace_id, row.span_id)
                 derived.moves.append(
@@ -145,11 +145,6 @@ def find_derived(
             if others != row.others:
                 derived.regrouped.append(Regrouped(row.id, trace_id, key, row.others, others, leaves))
     return derived
-
-
-def _find_key(span: Failed, failed: Mapping[bytes, Failed], found: Mapping[bytes, Key]) -> Key:
-    """Return the origin found for a span, its own if another span has the same id."""
-    return found.get(span.span_id, span.origin) if failed[span.span_id].origin == span.origin else span.origin
 
 
 def _choose_traces(

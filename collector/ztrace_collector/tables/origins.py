@@ -75,6 +75,11 @@ def find_origins(trace_id: bytes, spans: Mapping[bytes, Failed]) -> dict[bytes, 
     return {span_id: _follow(origin, trace_id, origins) for span_id, origin in origins.items()}
 
 
+def find_key(span: Failed, failed: Mapping[bytes, Failed], found: Mapping[bytes, Key]) -> Key:
+    """Return the origin found for a span, its own if another span has the same id."""
+    return found.get(span.span_id, span.origin) if failed[span.span_id].origin == span.origin else span.origin
+
+
 def follow_all(
     others: Sequence[bytes], key: Key, trace_id: bytes, origins: Mapping[bytes, Key]
 ) -> tuple[bytes, ...]:

@@ -20,6 +20,7 @@ from tests.collector.clickhouse.trees import (
     read_figures,
 )
 from tests.collector.messages import make_open, make_span, span_id, trace_id
+from ztrace.records import ERROR
 from ztrace_collector.clickhouse.engine import open_engine
 from ztrace_collector.clickhouse.settling.settler import Settler, settle_all
 from ztrace_collector.settling import paths
@@ -66,6 +67,9 @@ def check(collectors: Collectors, client: "Client") -> None:
     assert read_figures(client) == expected
     assert read_bounds(client) == collectors.expected_bounds()
     assert client.query("SELECT count() > 0 FROM duplicates").result_rows == [(1,)]
+    assert client.query("SELECT count() > 0 FROM corrected_minutes").result_rows == [(1,)]
+    for found, wanted in zip(collectors.failures(), collectors.expected_failures(), strict=True):
+        assert found == wanted
     # What views add up of the spans has those once that are in both journals.
     different = differences(collectors.whole_path, collectors.address)
     assert not {"traces", "method_figures"} & different.keys()
@@ -192,6 +196,26 @@ def test_a_tree_that_is_too_large_is_left_out(
     assert client.query(left_out).result_rows == [(1,)]
     calls = {key[-1]: numbers[1] for key, numbers in read_figures(client).items() if key[0] == 60}
     assert calls == {" > stock buy server": 2}
+
+
+def test_duplicates_of_a_tree_that_is_too_large_do_not_count(
+    collectors: Collectors, client: "Client", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spans of a large tree that two journals have count once, however many are found in a step."""
+    monkeypatch.setattr("ztrace_collector.clickhouse.settling.settler.MAX_SPANS", 30)
+    monkeypatch.setattr("ztrace_collector.clickhouse.settling.settler.STEP_SPANS", 7)
+    for number in range(4):
+        spans = [
+            make_span(20 * number + each, trace_id=trace_id(0), status=ERROR * (each % 3 == 0))
+            for each in range(20)
+        ]
+        collectors.add("stock", spans, *((0, 1) if number % 3 else (number % 2,)))
+        collectors.deliver()
+        settle_all(client)
+    assert client.query("SELECT count(), uniqExact(span_id) FROM duplicates").result_rows == [(40, 40)]
+    different = differences(collectors.whole_path, collectors.address)
+    assert not {"traces", "method_figures"} & different.keys()
+    assert collectors.failures() == collectors.expected_failures()
 
 
 def test_paths_beyond_the_bounds_share_one(

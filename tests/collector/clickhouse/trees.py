@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 from tests.clickhouse import Engine
 from tests.collector.clickhouse.delivering import Shop
 from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, span_id, trace_id
-from ztrace.records import ERROR, Span
+from ztrace.records import ERROR, RAISED, ExceptionRecord, Span
 from ztrace_collector.clickhouse.address import read_address
 from ztrace_collector.clickhouse.initializing import initialize
 from ztrace_collector.clickhouse.schema import Layout
 from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.store import Store
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.clickhouse.store import ClickHouseStore, open_clickhouse
+from ztrace_viewer.queries.stores.conditions import NEWEST, Filter
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -31,6 +35,8 @@ SERVER, CLIENT, CONSUMER = 2, 3, 5
 #: Figures by resolution, bucket, both versions, failure and names of the path.
 Figures = dict[tuple[Any, ...], tuple[Any, ...]]
 
+#: Event of a span whose exception was recorded by a sender that names no origins.
+_EVENT = {"name": "exception", "time_ns": EPOCH_NS, "became_exception": True}
 _NUMBERS = ["root_calls", "calls", "errors", "total_ns", "self_ns", "critical_ns", "cpu_ns", "timed_ns"]
 _IN_FILE = (
     "SELECT resolution_s, bucket, version, own_version, failed, path,"
@@ -86,6 +92,20 @@ class Collectors:
         list(settle_all(self.whole, clock_ns=lambda: EPOCH_NS))
         return read_file_figures(self.whole)
 
+    def expected_failures(self) -> list[Any]:
+        """Return the exception groups of the file with everything, and the exceptions of its traces."""
+        with open_file(self.whole_path) as store:
+            return read_failures(store, self._list_failed())
+
+    def failures(self) -> list[Any]:
+        """Return the same from the database."""
+        with open_clickhouse(self.address) as store:
+            return read_failures(store, self._list_failed())
+
+    def _list_failed(self) -> list[bytes]:
+        query = "SELECT DISTINCT trace_id FROM exceptions ORDER BY trace_id"
+        return [trace_id for (trace_id,) in self.whole.read(query)]
+
     def expected_bounds(self) -> list[tuple[Any, ...]]:
         """Return the bounds of clocks in the file with everything, once it is settled."""
         return sorted(
@@ -130,6 +150,14 @@ def read_figures(client: "Client") -> Figures:
         if any(numbers):
             found[*key, names[path]] = numbers
     return found
+
+
+def read_failures(store: SqliteStore | ClickHouseStore, trace_ids: Iterable[bytes]) -> list[Any]:
+    """Return the exception groups of a store, and the exceptions of traces."""
+    groups = store.groups(Selection(), Filter(), NEWEST, None)
+    exceptions = [(trace_id, sorted(store.exceptions(trace_id))) for trace_id in trace_ids]
+    # What its removed occurrences had is still in a group's services and template.
+    return [[each._replace(key=0, services="", template="") for each in groups], exceptions]
 
 
 def read_bounds(client: "Client") -> list[tuple[Any, ...]]:
@@ -208,6 +236,15 @@ class Forest:
         self, trace: bytes, own: bytes, parent: bytes | None, at_ns: int, within_ns: int, kind: int
     ) -> Span:
         chance = self.chance
+        exception = details = None
+        if is_failed := chance.random() < 0.3:
+            # A failure without an exception, one whose sender names no origin, or one that began here.
+            sender = chance.randrange(3)
+            if sender:
+                exception = ExceptionRecord(
+                    f"db.Lost{chance.randrange(2)}", "no box", (), (), RAISED, None, None
+                )
+            details = {"events": [_EVENT]} if sender == 1 else None
         return make_span(
             trace_id=trace,
             span_id=own,
@@ -217,5 +254,7 @@ class Forest:
             start_ns=at_ns,
             duration_ns=within_ns // 2 + chance.randrange(within_ns // 2),
             self_ns=chance.choice((None, MS)),
-            status=ERROR if chance.random() < 0.1 else 0,
+            status=ERROR if is_failed else 0,
+            exception=exception,
+            details=details,
         )

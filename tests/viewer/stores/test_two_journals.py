@@ -75,6 +75,36 @@ def fail_as_a_group(trace: bytes) -> dict[str, list[records.Span]]:
     }
 
 
+def unnamed(type_name: str, message: str) -> dict[str, Any]:
+    """Return fields of a span whose exception was an event, so its sender names no origin."""
+    details = {"events": [{"name": "exception", "time_ns": NOON, "became_exception": True}]}
+    return {"exception": list(raised(type_name, message, frames=())), "details": details}
+
+
+def fail_unnamed(trace: bytes, *, answers: bool = True) -> dict[str, list[records.Span]]:
+    """Return a tree of senders that name no origins: a call fails as the other service's database does.
+
+    Args:
+        trace: its id.
+        answers: the other service has a part of the tree.
+    """
+    timeout = unnamed("db.Timeout", "no answer from the database")
+    own = {
+        "shop": [
+            span(trace, 1, name="GET /box", duration_ms=90, status=records.ERROR),
+            span(trace, 2, 1, name="GET", kind="client", duration_ms=80, status=records.ERROR),
+        ],
+    }
+    if answers:
+        own["stock"] = [
+            span(trace, 3, 2, name="GET /lid", duration_ms=70, status=records.ERROR)._replace(**timeout),
+            span(trace, 4, 3, name="SELECT", kind="client", duration_ms=60, status=records.ERROR)._replace(
+                **timeout
+            ),
+        ]
+    return own
+
+
 def fill_journals(folder: Path, url: str, *, twice: int = 0) -> Path:
     """Fill a database from two files with parts of all trees; return a file with all spans.
 
@@ -87,7 +117,9 @@ def fill_journals(folder: Path, url: str, *, twice: int = 0) -> Path:
     starts = [NOON + tree * MINUTE for tree in range(TREES)]
     trees = [checkout(trace_id(tree, at_ns), at_ns, 1 + tree / 7) for tree, at_ns in enumerate(starts)]
     numbers = count(1)
-    failed = fail_uncaught(trace_id(TREES, NOON)), fail_as_a_group(trace_id(TREES + 1, NOON))
+    failed = [fail_uncaught(trace_id(TREES, NOON)), fail_as_a_group(trace_id(TREES + 1, NOON))]
+    # The first and the last stay where they are, and those between have begun in the other collector's spans.
+    failed += [fail_unnamed(trace_id(200 + number, NOON), answers=number in (1, 2, 5)) for number in range(6)]
     for tree in (*trees, *failed):
         for service, spans in tree.items():
             number = next(numbers)
@@ -201,6 +233,18 @@ def test_a_tree_that_two_collectors_have_is_whole(ask_moved: Ask) -> None:
         ask_moved("show", trace_id(number, NOON + number * MINUTE).hex())
     for group in ask_moved("errors", "--sort", "frequent")["groups"]:
         ask_moved("error", group["group"])
+
+
+def test_origins_that_nobody_names_are_found_in_whole_trees(ask_both: Ask) -> None:
+    """A failure that began in the spans of another collector counts there alone."""
+    groups = {(each["name"], each["type"]): each for each in ask_both("errors")["groups"]}
+    assert groups["SELECT", "db.Timeout"]["count"] == groups["SELECT", "db.Timeout"]["uncaught_count"] == 3
+    assert groups["GET", ""]["count"] == 3
+    assert ("GET /lid", "db.Timeout") not in groups
+    for each in groups.values():
+        ask_both("error", each["group"])
+    for number in range(6):
+        ask_both("show", trace_id(200 + number, NOON).hex())
 
 
 def test_members_of_a_group_are_uncaught_with_it(ask_both: Ask) -> None:

@@ -7,7 +7,7 @@ a tree before is subtracted by counting the same rows again, or as it was kept.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from ztrace_collector.clickhouse.settling.duplicates import tell_duplicates
+from ztrace_collector.clickhouse.settling.duplicates import make_duplicate, tell_duplicates
 from ztrace_collector.clickhouse.settling.names import Names
 from ztrace_collector.clickhouse.settling.outcome import Outcome
 from ztrace_collector.clickhouse.settling.trees import Settled, StoredSpan, Tree
@@ -75,7 +75,7 @@ class Counting:
         figures = self._add(tree, changed)
         known_calls, known = {*rows_before.calls}, {*rows_before.duplicates}
         self._bounds.add(call for call in changed.calls if call not in known_calls)
-        outcome.duplicates += [_make_duplicate(each) for each in now.duplicates if each not in known]
+        outcome.duplicates += [make_duplicate(each) for each in now.duplicates if each not in known]
         outcome.trees.append((trace_id.hex(), upto, len(tree.spans), figures))
 
     def _add(self, tree: Tree, changed: _Rows) -> str:
@@ -150,22 +150,6 @@ def _list_rows(trees: Iterable[Tree]) -> Iterable[SpanRow]:
         for span in tree.spans:
             yield span.row
         yield from tree.opened
-
-
-def _make_duplicate(span: StoredSpan) -> tuple[object, ...]:
-    row = span.row
-    return (
-        row.trace_id.hex(),
-        row.span_id.hex(),
-        row.instance,
-        span.journal,
-        row.method,
-        row.start_ns,
-        row.duration_ns,
-        row.self_ns,
-        row.status,
-        span.arrived_ms,
-    )
 
 
 def _rename(sums: VersionSums, name: Callable[[int], int]) -> VersionSums:

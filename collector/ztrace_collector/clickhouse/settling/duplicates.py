@@ -27,3 +27,20 @@ def tell_duplicates(spans: Sequence[StoredSpan]) -> tuple[list[StoredSpan], list
         is_first = span.journal == first[span.row.span_id, span.row.instance].journal
         (kept if is_first else duplicates).append(span)
     return kept, duplicates
+
+
+def make_duplicate(span: StoredSpan) -> tuple[object, ...]:
+    """Return the row of ``duplicates`` of a span."""
+    row = span.row
+    return (
+        row.trace_id.hex(),
+        row.span_id.hex(),
+        row.instance,
+        span.journal,
+        row.method,
+        row.start_ns,
+        row.duration_ns,
+        row.self_ns,
+        row.status,
+        span.arrived_ms,
+    )

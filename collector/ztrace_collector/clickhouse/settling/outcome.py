@@ -73,6 +73,33 @@ _DUPLICATES = (
     ("status", "UInt8"),
     ("arrived", "DateTime64(3, 'UTC')"),
 )
+_EXCEPTIONS = (
+    ("trace_id", "FixedString(16)"),
+    ("journal", "String"),
+    ("id", "UInt64"),
+    ("span_id", "FixedString(8)"),
+    ("origin_trace_id", "FixedString(16)"),
+    ("origin_span_id", "FixedString(8)"),
+    ("exception_group", "String"),
+    ("how", "String"),
+    ("derived", "UInt8"),
+    ("other_origins", "String"),
+    ("counted_group", "String"),
+    ("at_ns", "Int64"),
+    ("count", "Int64"),
+    ("uncaught_count", "Int64"),
+    ("revision", "UInt64"),
+)
+_OCCURRENCES = (
+    ("exception_group", "String"),
+    ("minute", "Int64"),
+    ("journal", "String"),
+    ("count", "Int64"),
+    ("uncaught_count", "Int64"),
+    ("first_ns", "Int64"),
+    ("last_ns", "Int64"),
+    ("services", "Array(String)"),
+)
 _PLACES = (("journal", "String"), ("settled", "DateTime64(3, 'UTC')"))
 _SETTLING = (("name", "String"), ("value", "Int64"), ("revision", "UInt64"))
 
@@ -92,6 +119,8 @@ class Outcome:
         trees: id, time up to which spans are counted by journal, number of these, and figures as text.
         bounds: of clocks, as `ztrace_collector.settling.clocks.Cells` returns them.
         duplicates: rows of ``duplicates``.
+        exceptions: rows of ``corrected_exceptions``, without the revision.
+        occurrences: rows of ``corrected_minutes``.
     """
 
     place: dict[str, int] = field(default_factory=dict)
@@ -104,6 +133,8 @@ class Outcome:
     trees: list[Sequence[Any]] = field(default_factory=list)
     bounds: list[Sequence[Any]] = field(default_factory=list)
     duplicates: list[Sequence[Any]] = field(default_factory=list)
+    exceptions: list[Sequence[Any]] = field(default_factory=list)
+    occurrences: list[Sequence[Any]] = field(default_factory=list)
 
     def to_text(self) -> str:
         """Return the outcome as JSON."""
@@ -126,6 +157,12 @@ def carry_out(client: "Client", batch: Batch) -> Outcome:
     _insert(client, batch, "versions", _VERSIONS, outcome.versions)
     duplicates = [(bytes.fromhex(row[0]), bytes.fromhex(row[1]), *row[2:]) for row in outcome.duplicates]
     _insert(client, batch, "duplicates", _DUPLICATES, duplicates)
+    _insert(client, batch, "corrected_minutes", _OCCURRENCES, outcome.occurrences)
+    exceptions = [
+        (bytes.fromhex(row[0]), *row[1:3], *map(bytes.fromhex, row[3:6]), *row[6:], batch.number)
+        for row in outcome.exceptions
+    ]
+    _insert(client, batch, "corrected_exceptions", _EXCEPTIONS, exceptions)
     _insert(client, batch, "path_figures", _FIGURES, [*_list_figures(outcome)])
     bounds = [
         (*pair, cell, (low_ns, low_at_ns), (high_ns, high_at_ns), calls, outcome.at_ns)

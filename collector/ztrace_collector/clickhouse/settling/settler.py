@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING
 from ztrace_collector.clickhouse.batches import read_last, write_ahead
 from ztrace_collector.clickhouse.journals import read_journals
 from ztrace_collector.clickhouse.settling.counting import Counting
+from ztrace_collector.clickhouse.settling.duplicates import make_duplicate, tell_duplicates
 from ztrace_collector.clickhouse.settling.names import Names
+from ztrace_collector.clickhouse.settling.origins import correct_origins
 from ztrace_collector.clickhouse.settling.outcome import Outcome, carry_out
-from ztrace_collector.clickhouse.settling.trees import Settled, read_settled, read_trees, write_ids
+from ztrace_collector.clickhouse.settling.trees import (
+    Settled,
+    read_settled,
+    read_trees,
+    read_twice,
+    write_ids,
+)
 from ztrace_collector.layout import LEFT_OUT
 from ztrace_collector.settling.settler import LOOK_S, MAX_SPANS, OPEN_AGAIN_S, OPEN_S, QUIET_S, SWEEP_S
 
@@ -155,9 +163,9 @@ class Settler:
             count += size
         outcome = Outcome(late=self._last.late, left_out=self._last.left_out)
         chosen, large = self._leave_out(chosen, settled, outcome)
+        done = [trace_id for trace_id in large if self._find_twice(trace_id, outcome)]
         trees = read_trees(self._client, chosen, self._seen, settled) if chosen else {}
         self._counting.begin(trees.values())
-        done = large
         for trace_id, tree in trees.items():
             waiting = self._waiting[trace_id]
             if tree.opened and not self._is_last and now_s < waiting.since_s + OPEN_S:
@@ -165,12 +173,15 @@ class Settler:
             else:
                 self._counting.count(trace_id, tree, settled.get(trace_id), outcome)
                 done.append(trace_id)
+        if done and len(self._seen) > 1:
+            correct_origins(self._client, done, outcome)
         for trace_id in done:
             del self._waiting[trace_id]
-        if done and not self._write(outcome):
+        is_new = bool(done or outcome.duplicates)
+        if is_new and not self._write(outcome):
             self._begin()
             return True
-        return len(chosen) + len(large) < len(due)
+        return len(chosen) + len(large) < len(due) or not {*large} <= {*done}
 
     def _leave_out(
         self, trace_ids: Sequence[bytes], settled: dict[bytes, Settled], outcome: Outcome
@@ -191,6 +202,17 @@ class Settler:
             else:
                 chosen.append(trace_id)
         return chosen, large
+
+    def _find_twice(self, trace_id: bytes, outcome: Outcome) -> bool:
+        """Add duplicates of a tree that is too large; return whether these are all.
+
+        Which spans these are, and how many, does not depend on the size of the tree.
+        """
+        if len(self._seen) < 2:
+            return True
+        spans = read_twice(self._client, trace_id, STEP_SPANS)
+        outcome.duplicates += [make_duplicate(span) for span in tell_duplicates(spans)[1]]
+        return len(spans) < STEP_SPANS
 
     def _count_spans(self, trace_id: bytes) -> int:
         query = f"SELECT count() FROM spans WHERE {write_ids([trace_id])}"

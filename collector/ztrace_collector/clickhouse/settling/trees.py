@@ -25,6 +25,14 @@ _SPANS = (
     " s.start_ns + s.duration_ns, s.duration_ns, s.self_ns, s.status, s.cpu_ns, s.lane, 0, s.trace_id,"
     " s.journal, toUnixTimestamp64Milli(s.arrived) FROM spans AS s WHERE {}"
 )
+#: Spans of one tree that several journals have, and of which it is not known yet which one counts.
+_TWICE = (
+    "({0}) AND (span_id, instance) IN (SELECT span_id, instance FROM spans WHERE ({0})"
+    " AND (span_id, instance, journal) NOT IN (SELECT span_id, instance, journal FROM duplicates WHERE {0})"
+    " GROUP BY span_id, instance HAVING uniqExact(journal) > 1) ORDER BY s.span_id, s.instance LIMIT {1}"
+)
+#: Memory of a query that it may take before it goes on with files.
+_MAX_BYTES = 100_000_000
 _OPEN = (
     f"SELECT u.span_id, nullIf(u.parent_id, {_NO_PARENT}), u.method, u.instance, min(u.start_ns),"
     f" max(greatest(u.start_ns, u.seen_ns)), NULL, NULL, {UNFINISHED}, NULL, NULL, 0, u.trace_id"
@@ -124,6 +132,16 @@ def read_trees(
     for trace_id, span_id, instance, parent_id in _query(client, _ADOPTED, condition):
         trees[trace_id].parents[span_id, instance] = parent_id
     return trees
+
+
+def read_twice(client: "Client", trace_id: bytes, limit: int) -> list[StoredSpan]:
+    """Return spans of a tree of any size that several journals have, without those known as duplicates."""
+    query = _SPANS.format(_TWICE.format(write_ids([trace_id]), limit))
+    settings = {"max_bytes_before_external_group_by": _MAX_BYTES}
+    return [
+        StoredSpan(_make_row(fields[:_OF_ROW]), *fields[_OF_ROW:])
+        for fields in client.query(query, settings=settings).result_rows
+    ]
 
 
 def _query(client: "Client", query: str, condition: str) -> Sequence[Any]:

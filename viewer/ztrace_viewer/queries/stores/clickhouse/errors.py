@@ -12,8 +12,8 @@ from ztrace_collector.layout import OPEN, REGRESSED, RESOLVED
 from ztrace_collector.tables.samples import Sample, choose_samples
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import GroupRow, SampleRow, Stretch
-from ztrace_viewer.queries.stores.clickhouse.crossing import join_journals
-from ztrace_viewer.queries.stores.clickhouse.duplicates import MINUTES
+from ztrace_viewer.queries.stores.clickhouse.corrected import GROUPS, MINUTES
+from ztrace_viewer.queries.stores.clickhouse.crossing import Journals, join_journals, look_at_journals
 from ztrace_viewer.queries.stores.clickhouse.searching import Searching
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
 
@@ -22,8 +22,8 @@ _ORDERS = {NEWEST: "last_ns DESC, fingerprint DESC", FREQUENT: "counted DESC, la
 _LATEST = ("type", "message", "template", "service", "name", "kind", "trace_id")
 #: Order of the latest occurrences of journals; of those at the same time, the highest ids are the latest.
 _LAST = "(g.last_ns, g.trace_id, g.origin_span_id)"
-#: A row of each group.
-MERGED = f"""
+#: A row of each group, from a source of rows of journals.
+_MERGED = f"""
 SELECT g.fingerprint AS fingerprint,
     {", ".join(f"argMax(g.{name}, {_LAST}) AS {name}" for name in _LATEST)},
     argMax(g.origin_span_id, {_LAST}) AS origin_span_id, argMax(g.frames, {_LAST}) AS frames,
@@ -36,7 +36,7 @@ SELECT g.fingerprint AS fingerprint,
     multiIf(is_asked AND NOT is_resolved, '{OPEN}', is_asked AND last_ns > asked_ns, '{REGRESSED}',
         is_asked, '{RESOLVED}', countIf(g.state = '{OPEN}') > 0, '{OPEN}',
         countIf(g.state = '{REGRESSED}') > 0, '{REGRESSED}', '{RESOLVED}') AS state
-FROM (SELECT * FROM exception_groups FINAL) AS g
+FROM ({{source}}) AS g
     LEFT ANY JOIN (SELECT * FROM resolutions FINAL) AS r ON r.fingerprint = g.fingerprint
 GROUP BY g.fingerprint"""
 
@@ -64,25 +64,31 @@ class Errors(Searching):
         rows = self._read("1", "WHERE fingerprint = {fingerprint:String}", {"fingerprint": fingerprint})
         return rows[0] if rows else None
 
+    def merge_groups(self) -> str:
+        """Return the query of all groups, with a row for each."""
+        return _merge(look_at_journals(self.reader))
+
     def _read(self, minutes: str, behind: str, values: dict[str, object]) -> list[GroupRow]:
+        journals = look_at_journals(self.reader)
         counts = (
             "SELECT exception_group, sum(count) AS counted, sum(uncaught_count) AS uncaught_counted"
             f" FROM {MINUTES} WHERE {minutes} GROUP BY exception_group"
         )
         rows = self.reader.rows(
             GroupRow,
-            f"FROM ({MERGED}) AS g LEFT JOIN ({counts}) AS c ON c.exception_group = g.fingerprint {behind}",
+            f"FROM ({_merge(journals)}) AS g"
+            f" LEFT JOIN ({counts}) AS c ON c.exception_group = g.fingerprint {behind}",
             values,
             key="0",
             services="toJSONString(services)",
         )
-        return join_journals(self.reader, rows, minutes)
+        return join_journals(self.reader, rows) if journals.are_several else rows
 
     def count_resolved(self, selection: Selection, wanted: Filter) -> int:
         """Return the number of resolved groups of the same selection."""
         conditions, values = _match(selection, Filter(wanted.type_name, wanted.text, resolved=True))
         conditions.append(f"state = '{RESOLVED}'")
-        query = f"SELECT count() FROM ({MERGED}) WHERE {' AND '.join(conditions)}"
+        query = f"SELECT count() FROM ({self.merge_groups()}) WHERE {' AND '.join(conditions)}"
         return int(self.reader.query(query, values)[0][0])
 
     def occurrences(self, stretches: Sequence[Stretch], parts: int) -> list[list[int]]:
@@ -114,12 +120,19 @@ class Errors(Searching):
             rows = self.reader.query(
                 "SELECT DISTINCT toString(exception_group), trace_id, span_id, at_ns"
                 " FROM exception_samples FINAL"
-                f" WHERE exception_group IN ({', '.join(names)}) ORDER BY at_ns, trace_id, span_id",
+                f" WHERE exception_group IN ({', '.join(names)}) AND (trace_id, span_id, journal) NOT IN"
+                " (SELECT trace_id, span_id, journal FROM corrected_exceptions FINAL WHERE count < 0)"
+                " ORDER BY at_ns, trace_id, span_id",
                 values,
             )
             for fingerprint, *sample in rows:
                 found.setdefault(fingerprint, []).append(SampleRow._make(sample))
         return {fingerprint: _choose(each) for fingerprint, each in found.items()}
+
+
+def _merge(journals: Journals) -> str:
+    source = GROUPS if journals.are_corrected else "SELECT * FROM exception_groups FINAL"
+    return _MERGED.format(source=source)
 
 
 def _choose(samples: list[SampleRow]) -> list[SampleRow]:

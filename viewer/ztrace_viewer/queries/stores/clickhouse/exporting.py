@@ -6,6 +6,7 @@ from ztrace.records import UNFINISHED
 from ztrace_collector.clickhouse.merging import MERGED
 from ztrace_collector.otlp.mapping.reading import StoredException, StoredProcess, StoredSpan
 from ztrace_viewer.queries.stores.answers import ChosenTree, ExportSize
+from ztrace_viewer.queries.stores.clickhouse.corrected import correct
 from ztrace_viewer.queries.stores.clickhouse.reading import (
     Reader,
     or_none,
@@ -208,7 +209,7 @@ class Exporting(Samples):
     def _read_raised(self, own: str) -> dict[tuple[bytes, bytes], StoredException]:
         columns = ", ".join(_GROUP if name == "group" else name for name in StoredException._fields)
         rows = self.reader.query(
-            f"SELECT trace_id, span_id, {columns} FROM exceptions FINAL WHERE {own} AND type != ''"
+            f"SELECT trace_id, span_id, {columns} FROM {correct(own)} WHERE {own} AND type != ''"
             " ORDER BY journal, id"
         )
         found: dict[tuple[bytes, bytes], StoredException] = {}

@@ -2,7 +2,6 @@
 
 from ztrace_collector.layout import LOSS_COLUMNS, OPEN, PAST, STORED_SPANS
 from ztrace_viewer.queries.stores.answers import FiguresRow
-from ztrace_viewer.queries.stores.clickhouse.errors import MERGED as MERGED_GROUPS
 from ztrace_viewer.queries.stores.clickhouse.matching import Matching
 from ztrace_viewer.queries.stores.monitoring import FiguresState, GroupNumber, SpanCounters
 
@@ -45,7 +44,7 @@ class Monitoring(Matching):
         """Return the numbers of exception groups by service and state."""
         state = f"if(state = '{OPEN}' AND first_ns >= {since_ns}, {{new:String}}, state)"
         rows = self.reader.query(
-            f"SELECT service, {state} AS told, count() FROM ({MERGED_GROUPS}) GROUP BY service, told",
+            f"SELECT service, {state} AS told, count() FROM ({self.merge_groups()}) GROUP BY service, told",
             {"new": new_state},
         )
         return [GroupNumber._make(row) for row in rows]

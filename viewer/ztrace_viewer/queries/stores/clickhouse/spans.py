@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from ztrace.records import ABANDONED, UNFINISHED
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import ExceptionRow, ExceptionText, Link, RaisedRow
+from ztrace_viewer.queries.stores.clickhouse.corrected import correct
 from ztrace_viewer.queries.stores.clickhouse.duplicates import but_duplicates
 from ztrace_viewer.queries.stores.clickhouse.reading import (
     Reader,
@@ -247,7 +248,7 @@ class Spans(Trees):
 
     def _read_exceptions(self, row: type[_E], trace_id: bytes, condition: str) -> list[_E]:
         own = f"trace_id = {write_id(trace_id)}"
-        source = f"FROM exceptions FINAL WHERE {own}{condition}{but_duplicates(own)} ORDER BY journal, id"
+        source = f"FROM {correct(own)} WHERE {own}{condition}{but_duplicates(own)} ORDER BY journal, id"
         rows = self.reader.rows(row, source, fingerprint="nullIf(toString(exception_group), '')")
         # A journal knows the group of an exception only if it has the origin, which another one may have.
         groups = {each.span_id: each.fingerprint for each in rows if each.fingerprint is not None}
