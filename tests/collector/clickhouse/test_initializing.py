@@ -79,6 +79,7 @@ def test_rows_expire(engine: Engine, database: str) -> None:
     expiring = [name for name, query in made.items() if "TTL toDate(arrived) + toIntervalDay(30)" in query]
     of_spans = {"spans", "blocks", "traces", "roots", "method_figures", "thinned_traces"}
     settled = {"path_figures", "settled", "clock_bounds", "duplicates"}
+    settled |= {"corrected_exceptions", "corrected_minutes"}
     assert set(expiring) == of_spans | settled | {each.name for each in MIRRORED}
 
 
