@@ -43,12 +43,12 @@ def test_missing_tables_are_made(engine: Engine, database: str) -> None:
     url = engine.url(database)
     init(url)
     made = tables(engine, database)
-    engine.query("DROP TABLE exceptions", database)
+    engine.query("DROP TABLE exception_minutes", database)
     engine.query("DROP TABLE traces_of_spans", database)
     assert CliRunner().invoke(ztrace, ["errors", "--db", url]).stderr == (
         f"ztrace: {url} lacks tables of ztrace; run 'ztrace clickhouse init {url}'\n"
     )
-    assert init(url) == (0, "ztrace: created again, empty: exceptions, traces_of_spans")
+    assert init(url) == (0, "ztrace: created again, empty: exception_minutes, traces_of_spans")
     assert tables(engine, database) == made
 
 
