@@ -2,6 +2,7 @@
 
 import contextvars
 import gc
+import os
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -317,14 +318,14 @@ def asynchronous_lost_remote(caller: "Caller") -> None:
 def lost_in_stream(caller: "Caller") -> None:
     """Read a stream of a server that is killed meanwhile."""
     token = caller.next_token()
-    with caller.seeing(), caller.journal.entry("client", token, "count"):
-        for item in caller.client("doomed", "brittle").count(token, 1000, 0.05):
+    with caller.seeing(), caller.journal.entry("client", token, "count_and_die"):
+        for item in caller.client("doomed", "brittle").count_and_die(token, 3):
             caller.seen.append(item)
 
 
 def call_doomed(caller: "Caller") -> None:
     """Call a server that is killed meanwhile."""
-    caller.attempt("slow", 30, on=caller.client("doomed", "brittle"))
+    caller.attempt("die", on=caller.client("doomed", "brittle"))
 
 
 def stopped_server(caller: "Caller") -> None:
@@ -338,8 +339,8 @@ def call_nobody(caller: "Caller") -> None:
 
 
 def call_brittle(caller: "Caller") -> None:
-    """Make a call long enough for the caller to be killed."""
-    caller.attempt("slow", 30, on=caller.client("front", "brittle"))
+    """Make a call that kills this process."""
+    caller.attempt("kill", os.getpid(), on=caller.client("front", "brittle"))
 
 
 def call_quitter(caller: "Caller") -> None:

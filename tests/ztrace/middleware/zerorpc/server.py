@@ -13,6 +13,8 @@ Standard input takes one command per line; the service stops at its end.
 
 import argparse
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +76,15 @@ class Methods(failing.FailingMethods):
         """Sleep, and let other greenlets run meanwhile."""
         gevent.sleep(duration_s)
         return "slept"
+
+    def die(self, token: str) -> None:
+        """Kill this process: before its client could be lost, however busy the machine is."""
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def kill(self, token: str, pid: int) -> None:
+        """Kill the caller's process, and wait until it is lost."""
+        os.kill(pid, signal.SIGKILL)
+        gevent.sleep(30)
 
     def block(self, token: str, duration_s: float) -> str:
         """Block all greenlets, heartbeats included."""
@@ -141,6 +152,13 @@ class Methods(failing.FailingMethods):
             if pause_s:
                 gevent.sleep(pause_s)
 
+    def count_and_die(self, token: str, number: int) -> Iterator[int]:
+        """Yield numbers, then kill this process."""
+        for each in range(number):
+            yield each
+            gevent.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def count_and_fail(self, token: str, number: int) -> Iterator[int]:
         """Yield numbers, then raise."""
         yield from range(number)
@@ -152,7 +170,7 @@ class Methods(failing.FailingMethods):
             yield self._call(f"{token}.{each}", method, each)
 
 
-STREAMS = ("count", "count_and_fail", "relay_each", *failing.STREAMS)
+STREAMS = ("count", "count_and_die", "count_and_fail", "relay_each", *failing.STREAMS)
 #: Names of `Methods.echo` that are no identifiers or resemble other names.
 EXOTIC = ("überweisung", "a b\n", "", "__call__", "traceparent", "_zerorpc", "x" * 256, "\N{SNOWMAN}.\0")
 

@@ -3,7 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import pytest
 
@@ -36,23 +36,6 @@ def doomed(fleet: Fleet) -> Iterator[Child]:
         fleet.forget_service("doomed")
 
 
-def kill_in_call(scenario: str, *fleets: Fleet) -> list[Outcome]:
-    """Run a scenario that calls a service in each fleet, and kill the service while it serves."""
-    outcomes = []
-    with ExitStack() as stack:
-        running = []
-        for fleet in fleets:
-            child, command = stack.enter_context(doomed(fleet)), fleet.command(scenario)
-            fleet.driver.say(json.dumps(command))
-            running.append((fleet, child, command["token"]))
-        for fleet, child, token in running:
-            wait_for(lambda fleet=fleet, token=token: _serving(fleet, token))  # type: ignore[misc]
-            child.process.kill()
-        for fleet, _, token in running:
-            outcomes.append(Outcome(token, json.loads(fleet.driver.hear())))
-    return outcomes
-
-
 def _serving(fleet: Fleet, token: str) -> bool:
     return any(entry.kind == "server" for entry in read_journals(fleet.folder, token))
 
@@ -78,7 +61,8 @@ def test_lost_remote_of_an_asynchronous_call(traced: Fleet, plain: Fleet) -> Non
 
 def test_server_killed_in_the_call(traced: Fleet, plain: Fleet) -> None:
     """The caller of a killed server records a lost remote, and the server's span never ends."""
-    outcomes = kill_in_call("call_doomed", traced, plain)
+    with doomed(traced), doomed(plain):
+        outcomes = run_both(traced, plain, "call_doomed")
     assert outcomes[0].seen == outcomes[1].seen == [[LOST, "Lost remote after 0.4s heartbeat"]]
     unlogged = Unlogged(unserved={f"{outcomes[0].token}.0"})
     tree = traced.check(outcomes[0], unlogged, killed=True)
@@ -87,7 +71,8 @@ def test_server_killed_in_the_call(traced: Fleet, plain: Fleet) -> None:
 
 def test_server_killed_in_a_stream(traced: Fleet, plain: Fleet) -> None:
     """A stream whose server is killed ends with LostRemote in the reader."""
-    outcomes = kill_in_call("lost_in_stream", traced, plain)
+    with doomed(traced), doomed(plain):
+        outcomes = run_both(traced, plain, "lost_in_stream")
     assert outcomes[0].seen[-1] == outcomes[1].seen[-1] == [LOST, "Lost remote after 0.4s heartbeat"]
     unlogged = Unlogged(unserved={f"{outcomes[0].token}.0"})
     tree = traced.check(outcomes[0], unlogged, killed=True)
@@ -99,8 +84,6 @@ def test_client_killed_in_the_call(traced: Fleet) -> None:
     driver = traced.start_driver("--doomed", name="victim")
     command = traced.command("call_brittle")
     driver.say(json.dumps(command))
-    wait_for(lambda: _serving(traced, command["token"]))
-    driver.process.kill()
     token = f"{command['token']}.0"
     served = wait_for(
         lambda: [e for e in read_journals(traced.folder, command["token"]) if e.kind == "server" and e.end_ns]
