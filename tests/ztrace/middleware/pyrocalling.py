@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from Pyro5.api import BatchProxy, Daemon, Proxy, current_context, expose, oneway
+from Pyro5.api import BatchProxy, Daemon, Proxy, callback, current_context, expose, oneway
+from Pyro5.errors import CommunicationError
 
 import ztrace
 from tests.ztrace.middleware.peers import attempt
@@ -70,6 +71,11 @@ class Shop:
         """Return whether a text has been noted."""
         return self._noted.wait(10)
 
+    @callback  # type: ignore[untyped-decorator,unused-ignore]
+    def call_back(self) -> None:
+        """Raise an exception, which Pyro5 raises in the server's thread as well, since this is a callback."""
+        raise LookupError("nobody there")
+
     def leave(self) -> None:
         """Close the connection in place of an answer."""
         current_context.client.sock.shutdown(socket.SHUT_RDWR)
@@ -90,6 +96,8 @@ def call(address: str) -> None:
             call_simply(shop, serializer)
     with Proxy(address) as shop:
         call_fully(shop)
+    with Proxy(address) as shop:
+        call_callback(shop)
     attempt("lost daemon", lambda: Proxy("PYRO:shop@127.0.0.1:1").add(1, 2))
 
 
@@ -145,3 +153,16 @@ def call_fully(shop: Any) -> None:
 
     attempt("annotations", annotate)
     attempt("lost", lambda: shop.leave())
+
+
+def call_callback(shop: Any) -> None:
+    """Call a callback that fails, which ends the thread of the connection at the server."""
+
+    def is_connected() -> bool:
+        try:
+            return bool(shop.add(1, 2))
+        except CommunicationError:
+            return False
+
+    attempt("callback error", lambda: shop.call_back())
+    attempt("connected after a callback's error", is_connected)

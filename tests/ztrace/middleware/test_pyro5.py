@@ -14,7 +14,7 @@ pytestmark = pytest.mark.process
 def untraced() -> list[str]:
     """Return the output of the client without ztrace."""
     lines = call("pyrocalling", Receiver(), "neither")
-    assert len(lines) == 29
+    assert len(lines) == 31
     return lines
 
 

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, copy_context
+from types import MethodType
 from typing import Any
 
 from Pyro5 import config, protocol, server
@@ -117,6 +118,10 @@ def _fail(request: _Request, exception: BaseException) -> None:
 class _Method(functools.partial[Any]):
     """A method that Pyro5 is about to call, through `_serve`; all else of it is the program's method."""
 
+    #: Mark of a callback, for which Pyro5 asks before each call: most methods have none, and `__getattr__`
+    #: would take as long as a span to raise for these.
+    _pyroCallback: Any
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.args[-1], name)
 
@@ -209,7 +214,12 @@ def _wrap_find(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             if request is None:
                 return original(obj, attr)
-            return _Method(_serve, request, str(attr), original(obj, attr))
+            found = original(obj, attr)
+            method = _Method(_serve, request, str(attr), found)
+            # A bound method has the attributes of its function, which says sooner that it has none.
+            function = found.__func__ if type(found) is MethodType else found
+            method._pyroCallback = getattr(function, "_pyroCallback", False)
+            return method
         except BaseException as exception:
             take_off_frame(exception)
             if request is not None:

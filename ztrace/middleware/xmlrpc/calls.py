@@ -4,6 +4,7 @@ import functools
 import re
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
+from http.client import HTTPConnection
 from typing import Any
 from xmlrpc import client
 
@@ -176,7 +177,12 @@ def _wrap_send_content(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _send_context(connection: Any, span: Span) -> None:
     try:
-        connection.putheader("traceparent", format_traceparent(span))
+        traceparent = format_traceparent(span)
+        if isinstance(connection, HTTPConnection):
+            # As `putheader` does, without its checks: they take as long as starting the span.
+            connection._output(f"traceparent: {traceparent}".encode("ascii"))  # type: ignore[attr-defined]
+        else:
+            connection.putheader("traceparent", traceparent)
         if span.w3c[1]:
             connection.putheader("tracestate", span.w3c[1])
     except Exception:
@@ -203,7 +209,11 @@ def _read_reply(response: Any, call: _Call) -> None:
         headers = getattr(response, "headers", None)
         if headers is None:
             return  # A transport of the program's own has another kind of response.
-        call.reply = read_headers(headers, REPLY_KEY).get(REPLY_KEY)
+        items = [*headers.raw_items()]
+        if items and items[-1][0] == REPLY_KEY:  # As ztrace sends it.
+            call.reply = items[-1][1]
+        else:
+            call.reply = read_headers(headers, REPLY_KEY).get(REPLY_KEY)
     except Exception:
         diagnostics.contain("xmlrpc")
 

@@ -16,7 +16,7 @@ from gevent import GreenletExit
 from gevent.event import AsyncResult
 
 from ztrace import diagnostics, spans
-from ztrace.context import HOLDS, RUNS
+from ztrace.context import HOLDS, NEW, RUNS
 from ztrace.exceptions import messages
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.fused.calls import start_call
@@ -65,24 +65,15 @@ def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def __call__(self: Any, method: Any, *args: Any, **kargs: Any) -> Any:
+        # Little comes before the call: gevent reads the line of each frame for each greenlet that the call
+        # spawns, and Python counts it from the start of the function.
         span = outer = None
         try:
             try:
                 if spans.publisher is not None:
-                    # Only clients of a traced context have any.
-                    attributes = self.__dict__.get("_ztrace_attributes") or _call_attributes(self)
-                    if attributes is not None:
-                        outer = calling.get()
-                        name = method if type(method) is str else _name_of(method)
-                        if name[:9] == "_zerorpc_":  # The built-in methods have no span.
-                            set_calling(None)
-                        else:
-                            span = CallSpan()
-                            span.message_id = None
-                            span.is_unsent = start_call(span, name, attributes) is not None
-                            if HOLDS:
-                                _held = copy_context()
-                            calling.set(span)
+                    outer = calling.get()
+                    span = CallSpan()
+                    _begin(span, self, method)
                 result = original(self, method, *args, **kargs)
                 if outer is not None and outer.is_unsent:
                     set_calling(outer)  # A hook of another middleware has made this call within that one.
@@ -100,11 +91,28 @@ def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
     return __call__
 
 
+def _begin(span: CallSpan, client: Any, method: Any) -> None:
+    """Start the span of a call, which `calling` has from then on; not if the client is not traced."""
+    span._state = NEW
+    span.is_unsent = False
+    span.message_id = None
+    # Only clients of a traced context have any.
+    attributes = client.__dict__.get("_ztrace_attributes") or _call_attributes(client)
+    if attributes is None:
+        return
+    name = method if type(method) is str else _name_of(method)
+    if name[:9] == "_zerorpc_":  # The built-in methods have no span.
+        set_calling(None)
+        return
+    span.is_unsent = start_call(span, name, attributes) is not None
+    if HOLDS:
+        _held = copy_context()
+    calling.set(span)
+
+
 def _fail_call(span: CallSpan | None, outer: CallSpan | None, exception: BaseException) -> None:
     """End the span of a call that an exception leaves, and go back to the call around it."""
     if span is None:
-        if outer is not None:
-            set_calling(outer)
         return
     set_calling(outer)
     fail(span, exception)
