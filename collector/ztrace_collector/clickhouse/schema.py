@@ -223,6 +223,9 @@ def _create_tables(layout: Layout) -> list[str]:
             nonce FixedString(8), service String, hz UInt32, seconds UInt32, withdrawn UInt8,
             asked DateTime64(3, 'UTC'), at DateTime64(9, 'UTC')
         ) {layout.define("Replacing(at)", "nonce", ttl="toDateTime(asked) + toIntervalDay(2)")}""",
+        f"""CREATE TABLE IF NOT EXISTS told_events (
+            event LowCardinality(String), key String, moment Int64, revision UInt64
+        ) {lasting.define("Replacing(revision)", "event, key", blocks=True)}""",
         f"""CREATE TABLE IF NOT EXISTS resolutions (
             fingerprint String, is_resolved UInt8, at_ns Int64, at DateTime64(9, 'UTC')
         ) {lasting.define("Replacing(at)", "fingerprint")}""",

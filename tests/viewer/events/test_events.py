@@ -23,9 +23,10 @@ from ztrace_collector.refusals import EVENT_FAILED, EVENT_LEFT_OUT
 from ztrace_collector.storing.resolving import resolve
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.documents.events import EventDocument
-from ztrace_viewer.events import receivers, watching
+from ztrace_viewer.events import receivers, sources, watching
 from ztrace_viewer.events.describing import describe_group, describe_slower
 from ztrace_viewer.events.receivers import Command, Moment, NotDelivered, Receiver, Webhook, read_receivers
+from ztrace_viewer.events.sources import FileSource
 from ztrace_viewer.events.watching import Watcher
 from ztrace_viewer.queries.events import AFTER, BEFORE, GroupWatch, find_slower
 from ztrace_viewer.queries.groups import list_groups
@@ -102,7 +103,7 @@ def watching_file(
 ) -> Iterator[tuple[Watcher, list[tuple[str, str, int, bool]]]]:
     """Run a watcher in a thread, with what it reports; it is stopped at the end."""
     reports: list[tuple[str, str, int, bool]] = []
-    watcher = Watcher(path, takers, PAGE, lambda *report: reports.append(report))
+    watcher = Watcher(FileSource(path, PAGE), takers, lambda *report: reports.append(report))
     thread = threading.Thread(target=watcher.run)
     thread.start()
     try:
@@ -222,7 +223,7 @@ def test_a_receiver_that_fails_is_one_line(path: Path, monkeypatch: pytest.Monke
 def test_a_slower_method_is_reported_once_an_hour(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Times are compared every few minutes, and a method that stays slow is reported once."""
     monkeypatch.setattr(watching, "LOOK_S", 0.01)
-    monkeypatch.setattr(watching, "COMPARE_S", 0.0)
+    monkeypatch.setattr(sources, "COMPARE_S", 0.0)
     now_ns = NOON + (AFTER + 2) * MINUTE
     monkeypatch.setattr("ztrace_viewer.events.watching.time.time_ns", lambda: now_ns)
     loads = {MIDDLE + AFTER + 1 - minute: usual() for minute in range(1, BEFORE + AFTER + 1)}

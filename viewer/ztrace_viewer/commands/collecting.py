@@ -284,7 +284,13 @@ def _collect(given: _Given, web: Address | None = None) -> None:
 
     def notify(inbox: Inbox, say: Callable[[str], None]) -> Events:
         notifying.append(
-            Events(given["database"], given["on_event"] or None, given["webhook"] or None, inbox.note, say)
+            Events(
+                engine or given["database"],
+                given["on_event"] or None,
+                given["webhook"] or None,
+                inbox.note,
+                say,
+            )
         )
         return notifying[0]
 

@@ -4,8 +4,9 @@ One idea: in its own process a slow command, a slow host or a long comparison ta
 collector. It reports failed deliveries, line by line, on standard output; the collector counts and
 prints them.
 
-``python -m ztrace_viewer.events.beside FILE PAGE LEVEL`` is that process; PAGE is the address of the page or
-empty, and LEVEL its log level. Command and URL are in its environment, which other users cannot read.
+``python -m ztrace_viewer.events.beside SOURCE PAGE LEVEL`` is that process; SOURCE is a file or the address
+of a ClickHouse database, PAGE the address of the page or empty, and LEVEL its log level. Command, URL, user
+and password are in its environment, which other users cannot read.
 """
 
 import json
@@ -14,16 +15,21 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from ztrace.errors import ZtraceError
+from ztrace.errors import DatabaseError, ZtraceError
+from ztrace_collector.clickhouse.address import PASSWORD_VARIABLE, USER_VARIABLE
 from ztrace_collector.refusals import EVENT_LEFT_OUT, Note
 from ztrace_viewer import lifeline
 from ztrace_viewer.events import COMMAND_VARIABLE, WEBHOOK_VARIABLE
 from ztrace_viewer.events.receivers import read_receivers
+from ztrace_viewer.events.sources import FileSource, SharedSource, Source
 from ztrace_viewer.events.watching import Watcher
+from ztrace_viewer.queries.stores.source import Source as Database
+from ztrace_viewer.queries.stores.source import read_source
 from ztrace_viewer.terminal.logs import StandardError
 from ztrace_viewer.terminal.saying import complain
 
@@ -41,12 +47,12 @@ class Events(ExitStack):
     """The process as a companion of a collector."""
 
     def __init__(
-        self, database: Path, command: str | None, url: str | None, note: Note, say: Callable[[str], None]
+        self, source: Database, command: str | None, url: str | None, note: Note, say: Callable[[str], None]
     ) -> None:
         """Prepare the process; nothing is started yet.
 
         Args:
-            database: the file to read.
+            source: the file to read, or the database that all collectors share.
             command: words of the command to run for each event; None for no command.
             url: where events are posted; None for nowhere.
             note: counts events that were not delivered; called in any thread.
@@ -57,10 +63,13 @@ class Events(ExitStack):
         """
         super().__init__()
         read_receivers(command, url)
-        self._database = database.absolute()
-        self._variables = {
-            name: value for name, value in {COMMAND_VARIABLE: command, WEBHOOK_VARIABLE: url}.items() if value
-        }
+        variables = {COMMAND_VARIABLE: command, WEBHOOK_VARIABLE: url}
+        if isinstance(source, Path):
+            self._source = str(source.absolute())
+        else:
+            self._source = source.url
+            variables |= {USER_VARIABLE: source.user, PASSWORD_VARIABLE: source.password}
+        self._variables = {name: value for name, value in variables.items() if value}
         self._note, self._say = note, say
         self._process: subprocess.Popen[bytes] | None = None
         self._hearer: threading.Thread | None = None
@@ -83,7 +92,7 @@ class Events(ExitStack):
                 "-P",
                 "-m",
                 __name__,
-                str(self._database),
+                self._source,
                 page or "",
                 str(_log.getEffectiveLevel()),
             ],
@@ -133,14 +142,14 @@ class Events(ExitStack):
 
 def main() -> int:
     """Watch until standard input ends."""
-    database, page, level = Path(sys.argv[1]), sys.argv[2] or None, int(sys.argv[3])
+    page, level = sys.argv[2] or None, int(sys.argv[3])
     logging.basicConfig(level=level, handlers=[StandardError("ztrace: events: %(message)s")])
     os.nice(NICENESS)
     try:
         receivers = read_receivers(
             os.environ.get(COMMAND_VARIABLE) or None, os.environ.get(WEBHOOK_VARIABLE) or None
         )
-        watcher = Watcher(database, receivers, page, _report)
+        watcher = Watcher(_open(read_source(sys.argv[1]), page), receivers, _report)
     except ZtraceError as error:
         complain(f"ztrace: {error}")
         return 2
@@ -148,6 +157,15 @@ def main() -> int:
     lifeline.hold(watcher.stop)
     watcher.run()
     return 0
+
+
+def _open(database: Database, page: str | None) -> Source:
+    if isinstance(database, Path):
+        return FileSource(database, page)
+    source = SharedSource(database, page)
+    with suppress(DatabaseError):  # It may be away now.
+        source.begin(time.time_ns())
+    return source
 
 
 def _report(reason: str, detail: str, count: int, is_said: bool) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from ztrace.errors import SettingsError, ZtraceError, quote
+from ztrace_collector.clickhouse.address import PASSWORD_VARIABLE
 from ztrace_viewer.documents.events import EventDocument
 from ztrace_viewer.events import WEBHOOK_VARIABLE
 from ztrace_viewer.json_text import write_json
@@ -156,7 +157,7 @@ def read_receivers(
     Args:
         command: words of a command, quoted as for a shell; None for no command.
         url: http or https; None for no webhook.
-        environment: of the command, but for the URL.
+        environment: of the command, but for the URL and the password of ClickHouse.
 
     Raises:
         SettingsError: a value cannot be used.
@@ -174,7 +175,8 @@ def read_receivers(
                 f"--on-event names no program: {quote(command)}",
                 hint="give its path, and 'sh -c …' for a script",
             )
-        own = {key: value for key, value in environment.items() if key != WEBHOOK_VARIABLE}
+        secrets = WEBHOOK_VARIABLE, PASSWORD_VARIABLE
+        own = {key: value for key, value in environment.items() if key not in secrets}
         receivers.append(Command(tuple(words), {**own, "ZTRACE_DISABLED": "1"}))
     if url is not None:
         _check_url(url)

@@ -9,26 +9,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from ztrace.errors import DatabaseError
-from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.refusals import EVENT_FAILED, EVENT_LEFT_OUT
 from ztrace_viewer.documents.events import EventDocument
-from ztrace_viewer.events.describing import describe_group, describe_slower
 from ztrace_viewer.events.receivers import NotDelivered, Receiver
-from ztrace_viewer.queries.deadline import Deadline, TooLong
-from ztrace_viewer.queries.events import GroupWatch, find_slower
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.events.sources import Source
+from ztrace_viewer.queries.deadline import TooLong
 
-#: Interval of looking for groups, and of comparing times.
-LOOK_S, COMPARE_S = 1.0, 300.0
-#: Time limit of a look.
-ANSWER_S = 8.0
+#: Interval of looks.
+LOOK_S = 1.0
 #: Maximum of pending events, and of events delivered in a minute.
 PENDING, A_MINUTE = 50, 10
-#: Time before the same method is reported as slower again.
-QUIET_NS = HOUR_NS
 #: Time for the last events once the collector ends.
 END_S = 2.0
 
@@ -41,40 +33,29 @@ Report = Callable[[str, str, int, bool], None]
 
 
 class Watcher:
-    """Watcher of one database, from what it holds at first.
+    """Watcher of one source of events.
 
     Attributes:
         end_s: deadline of the last delivery, by the monotonic clock; infinite before `stop`.
     """
 
-    def __init__(
-        self, database: Path, receivers: Sequence[Receiver], page: str | None, report: Report
-    ) -> None:
-        """Take what is stored as known.
+    def __init__(self, source: Source, receivers: Sequence[Receiver], report: Report) -> None:
+        """Begin with nothing pending.
 
         Args:
-            database: the file.
+            source: where events are found.
             receivers: each gets every event, one after the other.
-            page: address of the page, without a path; None if it is not served.
             report: called for each event that is not delivered.
-
-        Raises:
-            DatabaseError: the file cannot be used.
         """
-        self._database, self._receivers, self._page, self._report = database, receivers, page, report
+        self._source, self._receivers, self._report = source, receivers, report
         self._stopping = threading.Event()
         self.end_s = float("inf")
         self._pending: deque[EventDocument] = deque()
         self._left_out = 0
         #: Times of the deliveries of the last minute.
         self._delivered: deque[float] = deque()
-        #: Times at which methods were last reported as slower.
-        self._slower: dict[tuple[str, str, str], int] = {}
         #: What each receiver failed with last.
         self._failing: dict[int, str] = {}
-        self._compare_s = time.monotonic() + COMPARE_S
-        with open_file(database) as store:
-            self._groups = GroupWatch(store)
 
     def stop(self) -> None:
         """Ask `run` to deliver what is left, and to return; thread-safe."""
@@ -88,6 +69,8 @@ class Watcher:
         self._turn()
         if self._pending:
             self._leave_out(len(self._pending), "the collector has ended")
+            self._pending.clear()
+            self._keep()
 
     def begin(self, seconds: float) -> "_Moment":
         """Return a deadline in so many seconds, or at the end if that comes first."""
@@ -100,26 +83,26 @@ class Watcher:
             _log.info("looking for events failed: %s", error)  # The next look is soon.
         except Exception:
             _log.exception("looking for events failed")
+        self._keep()
         while self._pending and self._may_deliver():
             self._deliver(self._pending.popleft())
+            self._keep()
 
     def _look(self) -> None:
-        now_ns = time.time_ns()
-        with open_file(self._database) as store, store.within(Deadline(ANSWER_S)):
-            found, beyond = self._groups.look(store, PENDING)
-            for event in found:
-                self._add(describe_group(event, self._page, now_ns))
-            if beyond:
-                self._leave_out(beyond, "groups that are new or regressed")
-            if time.monotonic() < self._compare_s:
-                return
-            self._compare_s = time.monotonic() + COMPARE_S
-            for method in find_slower(store, now_ns):
-                key = method["service"], method["name"], method["kind"]
-                if now_ns - self._slower.get(key, 0) >= QUIET_NS:
-                    self._slower[key] = now_ns
-                    self._add(describe_slower(method, self._page, now_ns))
-            self._slower = {key: at for key, at in self._slower.items() if now_ns - at < QUIET_NS}
+        found = self._source.look(time.time_ns(), PENDING)
+        for event in found.events:
+            self._add(event)
+        for number, what in found.left_out:
+            self._leave_out(number, what)
+
+    def _keep(self) -> None:
+        try:
+            if not self._source.keep(len(self._pending)):
+                self._pending.clear()  # Counted by the process that took them as lost.
+        except (DatabaseError, TooLong) as error:
+            _log.info("noting the pending events failed: %s", error)  # The next time is soon.
+        except Exception:
+            _log.exception("noting the pending events failed")
 
     def _add(self, event: EventDocument) -> None:
         if len(self._pending) < PENDING:

@@ -16,6 +16,7 @@ from ztrace_viewer.queries.comparison import BOTH, SLOWER, compare
 from ztrace_viewer.queries.groups import read_group
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 
 #: Minutes that are compared, the minutes before them that they are compared with, and the age of the end of
 #: both, by which nearly all trees have been counted.
@@ -82,7 +83,7 @@ class GroupWatch:
         return list(read(store.db, _Group, _GROUPS, (self._last, REGRESSED)))
 
 
-def find_slower(store: SqliteStore, now_ns: int) -> list[SlowerMethod]:
+def find_slower(store: Store, now_ns: int) -> list[SlowerMethod]:
     """Return the methods that became slower, the largest change first.
 
     The last quarter of an hour is compared with the hour before it, as by `ztrace diff`. A method became
