@@ -93,8 +93,6 @@ class Interpreter:
         #: CPU time of each thread at the last look, and its standing.
         self._clocks: dict[int, int] = {}
         self._standings: dict[int, int] = {}
-        #: CPU time of each thread when it was last found to block: it blocks until it has used more.
-        self._blocked: dict[int, int] = {}
         #: Whether each thread runs other code than its loop.
         self._busy: dict[int, bool] = {}
         self._passed_ns = 0
@@ -193,8 +191,7 @@ class Interpreter:
     def _find_standing(self, thread: int, frame: FrameType) -> int:
         """Return the standing of a running owner by the CPU clock of its thread; ACTIVE where there is none.
 
-        A thread that waits for the interpreter stands still as one that blocks does, but elsewhere; one that
-        waits for a core does so anywhere, which `has_run` tells.
+        A thread that waits for the interpreter stands still as one that blocks does, but elsewhere.
         """
         now_ns = _read_cpu_clock(thread)
         if now_ns is None:
@@ -206,7 +203,7 @@ class Interpreter:
         if before_ns is None:
             return UNSURE
         share = (now_ns - before_ns) / max(1, self._passed_ns)
-        if share < _BLOCKED_SHARE and self._blocked.get(thread) == now_ns:
+        if share < _BLOCKED_SHARE:
             return BLOCKED
         return ACTIVE if share > _ACTIVE_SHARE else UNSURE
 
@@ -215,10 +212,7 @@ class Interpreter:
         now_ns = _read_cpu_clock(thread)
         if now_ns is None or now_ns - self._clocks.get(thread, now_ns) >= _MOMENT_NS:
             return True
-        if _waits_for_core(thread):
-            return True
-        self._blocked[thread] = now_ns
-        return False
+        return _waits_for_core(thread)
 
     def read(self, owner: Owner, view: View, stacks: Stacks) -> int:
         """Return the number of an owner's stack; see `Source`."""
@@ -274,9 +268,7 @@ class Interpreter:
     def forget(self) -> None:
         """Forget the numbers of stacks; see `Source`."""
         self._known.clear()
-        for clocks in (self._clocks, self._blocked):
-            for thread in clocks.keys() - owners.native_ids.keys():
-                del clocks[thread]
+        self._clocks = {thread: ns for thread, ns in self._clocks.items() if thread in owners.native_ids}
 
 
 #: Attributes of coroutines, generators and asynchronous generators: the frame, and what they await.

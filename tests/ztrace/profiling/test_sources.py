@@ -7,8 +7,8 @@ from types import FrameType
 import pytest
 
 from tests.ztrace.waiting import wait_for
-from ztrace.profiling import owners, sources
-from ztrace.profiling.sources import BLOCKED, OWN_REFERENCES, UNSURE, Interpreter, let_go_of
+from ztrace.profiling import owners
+from ztrace.profiling.sources import BLOCKED, OWN_REFERENCES, Interpreter, let_go_of
 from ztrace.profiling.stacks import Stacks
 
 #: Time since the look before, as the source is told.
@@ -60,7 +60,6 @@ def test_a_thread_that_blocks_is_seen_to_block(blocked: Blocked) -> None:
         standing = view[1]
         del view
         source.let_go()
-        source.has_run(blocked.owner)
         return standing, [location.function.rpartition(".")[2] for location in stacks.locate(number)]
 
     wait_for(lambda: look()[0] == BLOCKED)
@@ -68,28 +67,6 @@ def test_a_thread_that_blocks_is_seen_to_block(blocked: Blocked) -> None:
     _, names = look()
     assert "waits_here" in names
     assert names[-1] in ("wait", "waits_here")
-
-
-def test_a_thread_that_waits_for_a_core_does_not_block(
-    blocked: Blocked, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A thread whose CPU clock stands still runs while it waits for a core, for however many looks."""
-    source = Interpreter()
-
-    def look() -> tuple[int, bool]:
-        (view,) = source.look([blocked.owner], PASSED_NS)
-        assert view is not None
-        standing = view[1]
-        del view
-        source.let_go()
-        return standing, source.has_run(blocked.owner)
-
-    wait_for(lambda: look() == (BLOCKED, False))
-    monkeypatch.setattr(sources, "_read_cpu_clock", lambda thread: 0)
-    with monkeypatch.context() as patch:
-        patch.setattr(sources, "_waits_for_core", lambda thread: True)
-        assert [look() for _ in range(3)] == 3 * [(UNSURE, True)]
-    assert [look() for _ in range(2)] == [(UNSURE, False), (BLOCKED, False)]
 
 
 def test_a_thread_that_has_ended_is_not_seen(blocked: Blocked) -> None:
