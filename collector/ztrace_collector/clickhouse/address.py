@@ -78,12 +78,28 @@ def read_address(text: str, environment: Mapping[str, str] = os.environ) -> Clic
         )
     port = port or PORTS[parts.scheme]
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    user = unquote(parts.username or "") or environment.get(USER_VARIABLE) or "default"
+    password = unquote(parts.password or "") or environment.get(PASSWORD_VARIABLE) or ""
+    if not _is_text(user + password):
+        raise SettingsError(
+            "user and password of the ClickHouse address are not UTF-8",
+            hint=f"set {USER_VARIABLE} and {PASSWORD_VARIABLE} in UTF-8",
+        )
     return ClickHouseAddress(
         url=f"{parts.scheme}://{host}:{port}/{database}",
         host=parts.hostname,
         port=port,
         database=database,
         secure=parts.scheme == "clickhouses",
-        user=unquote(parts.username or "") or environment.get(USER_VARIABLE) or "default",
-        password=unquote(parts.password or "") or environment.get(PASSWORD_VARIABLE) or "",
+        user=user,
+        password=password,
     )
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a value has no bytes that are not UTF-8, which Python keeps as surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

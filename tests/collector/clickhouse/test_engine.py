@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from ztrace.errors import SettingsError
 from ztrace_collector.clickhouse.address import ClickHouseAddress, is_clickhouse, read_address
 from ztrace_collector.clickhouse.engine import EngineError, check_version, explain
 
@@ -31,6 +32,15 @@ def test_an_address_has_defaults() -> None:
     secure = read_address("clickhouses://db/shop", variables)
     assert (secure.port, secure.secure, secure.user, secure.password) == (8443, True, "ann", "hunter-two")
     assert read_address("clickhouse://db/shop", {}).user == "default"
+
+
+@pytest.mark.parametrize("variable", ["ZTRACE_CLICKHOUSE_USER", "ZTRACE_CLICKHOUSE_PASSWORD"])
+def test_credentials_are_utf8(variable: str) -> None:
+    """A user or password with other bytes is refused, and not repeated."""
+    with pytest.raises(SettingsError, match="not UTF-8") as raised:
+        read_address("clickhouse://db/shop", {variable: "b\udcffd"})
+    assert "\udcff" not in str(raised.value)
+    assert read_address("clickhouse://db/shop", {variable: "bäd"}).host == "db"
 
 
 def test_an_address_is_told_from_a_file() -> None:
