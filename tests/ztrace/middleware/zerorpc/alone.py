@@ -207,6 +207,7 @@ class Desk:
         for each in (self.client, self.server, self.pusher, self.puller):
             each.close()
         gevent.killall(self.tasks)
+        self.server._task_pool.kill()  # On a busy machine a request may have come just before.
 
     def call(self, method: str, *args: object) -> list[str]:
         """Call within a root span, and return the trees."""
