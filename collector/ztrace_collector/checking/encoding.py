@@ -4,8 +4,8 @@ Values without a JSON form are objects with one key: bytes are ``{"$bytes": base
 ``{"$double": "NaN"}``, ``"Infinity"`` or ``"-Infinity"``.
 
 One idea: one call of the JSON encoder serves a whole batch, because a call costs more than a small object
-does. The output is split where only a border between two objects can be: the encoder puts a raw line feed
-after each of its own commas, and escapes line feeds in strings.
+does. The output is split at the borders between two objects, unless the same characters occur elsewhere too,
+in a string or in a list of mappings: then there are too many parts.
 """
 
 import json
@@ -29,9 +29,6 @@ def typed(value: Any) -> dict[str, str]:
     raise TypeError
 
 
-_encode_many = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",\n", ":"), default=typed
-).encode
 encode_one = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"), default=typed
 ).encode
@@ -43,9 +40,9 @@ def encode_texts(column: Sequence[dict[str, Any] | None]) -> list[str | None] | 
     if not full:
         return [None for _ in column]
     try:
-        whole = _encode_many(full)[1:-1]
-        texts = whole.replace("},\n{", "}\0{").replace("\n", "").split("\0")
-        if len(texts) != len(full):  # Mappings in lists have the same border between them.
+        # No character of the output is NUL, because the encoder escapes it in strings.
+        texts = encode_one(full)[1:-1].replace("},{", "}\0{").split("\0")
+        if len(texts) != len(full):
             texts = [encode_one(attributes) for attributes in full]
     except (TypeError, ValueError, RecursionError):
         return None

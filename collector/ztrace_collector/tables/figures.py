@@ -7,10 +7,10 @@ row is then written once. A row counts the spans that ended in its period.
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from math import log
+from typing import Any
 
 from ztrace.records import ERROR, INT64_MAX
 from ztrace_collector.checking.columns import Columns
@@ -24,6 +24,9 @@ SIZE = 2048
 Key = tuple[int, int, int]
 #: A span's (duration, self, status).
 _Times = tuple[int, int | None, int]
+
+#: Conversion to an integer, without the cost of a call of a type.
+_truncate = float.__trunc__
 
 
 @dataclass(slots=True, eq=False)
@@ -70,17 +73,19 @@ class MethodFigures:
     def add(self, columns: Columns, methods: Sequence[int]) -> None:
         """Add a batch's spans; `write` has to follow in the same transaction."""
         minute, last = min(columns.end_ns) // MINUTE_NS, max(columns.end_ns) // MINUTE_NS
-        minutes = repeat(minute) if minute == last else [end_ns // MINUTE_NS for end_ns in columns.end_ns]
+        keys: Iterable[Any] = methods
+        if minute != last:  # The spans of most batches end in one minute, and need no tuple each.
+            keys = zip(methods, [end_ns // MINUTE_NS for end_ns in columns.end_ns], strict=True)
         # Batch by batch, so that the next batch reuses the memory while it is in the processor's cache.
-        spans: defaultdict[tuple[int, int], list[_Times]] = defaultdict(list)
+        spans: defaultdict[Any, list[_Times]] = defaultdict(list)
         for key, times in zip(
-            zip(methods, minutes, strict=False),
+            keys,
             zip(columns.duration_ns, columns.measures["self_ns"], columns.status, strict=True),
             strict=True,
         ):
             spans[key].append(times)
         for key, group in spans.items():
-            self._sums[key].add(_sum_up(group))
+            self._sums[(key, minute) if minute == last else key].add(_sum_up(group))
 
     def write(self) -> None:
         """Write the rows of the added spans."""
@@ -124,8 +129,9 @@ def write_histogram(histogram: dict[int, int]) -> str:
 
 def _sum_up(spans: list[_Times]) -> Figures:
     durations, selfs, statuses = zip(*spans, strict=True)
-    # The same as `histogram.bucket_of`, without a call for each span.
-    buckets = Counter([int(BUCKETS_PER_E * log(duration)) if duration > 1 else 0 for duration in durations])
+    # The same as `histogram.bucket_of`, without a call for each span. The logarithm of 1 is 0.
+    logarithms = map(log, durations if all(durations) else [duration or 1 for duration in durations])
+    buckets = Counter(map(_truncate, [BUCKETS_PER_E * each for each in logarithms]))
     return Figures(
         calls=len(spans),
         errors=statuses.count(ERROR),

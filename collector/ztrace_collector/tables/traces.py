@@ -14,9 +14,9 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
-from ztrace.records import ERROR
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.layout import HOUR_NS, THINNED
 from ztrace_collector.tables.extent import FAR_NS, extend, set_root
@@ -160,11 +160,12 @@ class Traces:
         """
         batch = object()
         get, written, joined = self._recent.get, self._written, self._joined[service]
-        for trace_id, start_ns, end_ns, status, method, parent_id, span_id, duration_ns in zip(
+        # A trace that starts and ends between these is near all spans of the batch.
+        near_from_ns, near_until_ns = max(columns.end_ns) - FAR_NS, min(columns.start_ns) + FAR_NS
+        for trace_id, start_ns, end_ns, method, parent_id, span_id, duration_ns in zip(
             columns.trace_id,
             columns.start_ns,
             columns.end_ns,
-            columns.status,
             methods,
             columns.parent_id,
             columns.span_id,
@@ -179,17 +180,16 @@ class Traces:
                 trace.services = joined.get(trace.services) or self._join(trace.services, service)
                 written[trace_id] = trace
             trace.span_count += 1
-            if status == ERROR:
-                trace.error_count += 1
             before_ns, last_ns = trace.start_ns, trace.end_ns
             # The same as `extend`, without a call for each span that is near.
-            if start_ns >= last_ns - FAR_NS and end_ns <= before_ns + FAR_NS:
+            if before_ns >= near_from_ns and last_ns <= near_until_ns:
                 if end_ns > last_ns:
                     trace.end_ns = end_ns
-                if start_ns < before_ns != trace.root_start_ns:
-                    trace.start_ns = start_ns
-                    if trace.root_span_id is None:
-                        trace.root_method = method
+                if start_ns < before_ns:
+                    if before_ns != trace.root_start_ns:
+                        trace.start_ns = start_ns
+                        if trace.root_span_id is None:
+                            trace.root_method = method
                 elif start_ns == before_ns and trace.root_span_id is None and method < trace.root_method:
                     trace.root_method = method
             elif extend(trace, start_ns, end_ns, now_ns) and trace.root_span_id is None:
@@ -204,6 +204,8 @@ class Traces:
                 if not is_denied:
                     trace.root_service = service
                     self._add_root(trace, span_id, start_ns, duration_ns, method)
+        for trace_id in compress(columns.trace_id, columns.status):  # The status ERROR alone is true.
+            written[trace_id].error_count += 1
 
     def write(self) -> range:
         """Write the rows of traces with new spans.

@@ -150,6 +150,21 @@ def test_a_bad_span_is_refused_alone(store: Store, path: Path, span: Any, reason
     assert is_balanced(publisher)
 
 
+def test_ids_with_zeros_beside_each_other_are_valid(store: Store, path: Path) -> None:
+    """Ids that end and begin with many zeros are stored as they are, in one batch."""
+    sender = Sender()
+    ends, begins = (b"\1" + bytes(7), bytes(7) + b"\1")
+    spans = [
+        make_span(0, trace_id=2 * ends, span_id=ends),
+        make_span(1, trace_id=2 * begins, span_id=begins, parent_id=ends),
+        make_span(2, trace_id=2 * begins, parent_id=begins),
+    ]
+    store.store([sender.data(*spans)])
+    stored = rows(path, "SELECT trace_id, span_id, parent_id FROM spans ORDER BY id")
+    assert [tuple(one.values()) for one in stored] == [span[:3] for span in spans]
+    assert refusals(path) == {}
+
+
 @pytest.mark.process
 @pytest.mark.slow
 def test_no_body_takes_more_memory_than_it_may() -> None:

@@ -58,6 +58,7 @@ def test_attributes_of_many_spans_stay_with_their_spans(store: Store, path: Path
         {"a": '},\n{"', "b": "\0"},
         {"c": [{"d": 1}, {"e": "},{"}]},
         {"f": {"g": {}}},
+        {"h": "},{", "i": "\n"},
         None,
     ]
     spans = [make_span(number, attributes=one) for number, one in enumerate(attributes)]
