@@ -17,13 +17,14 @@ from types import SimpleNamespace
 
 import pytest
 
+import ztrace
 from tests.viewer.commands.test_process import MAIN
 from tests.viewer.conftest import Run
 from tests.ztrace.rpc.services import FREE, Billing, answering
 from tests.ztrace.rpc.test_zerorpc import serving as serving_zerorpc
 from ztrace import rpc
 from ztrace_viewer.cli import run as run_line
-from ztrace_viewer.commands.rpc import asking, measuring
+from ztrace_viewer.commands.rpc import asking, measuring, tracing
 
 #: Deadline of a process on a busy machine.
 DEADLINE_S = 60
@@ -313,6 +314,21 @@ def test_serve_prints_what_it_serves_and_stops(run: Run, tmp_path: Path) -> None
         assert process.wait(DEADLINE_S) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(("endpoint", "services"), [("", []), ("ipc:///nowhere/nobody", ["time"])])
+def test_an_empty_endpoint_is_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch, endpoint: str, services: list[str]
+) -> None:
+    """`serve` without a collector traces its calls if ZTRACE_ENDPOINT names one, and an empty one is none."""
+    configured: list[str] = []
+    monkeypatch.setenv("ZTRACE_ENDPOINT", endpoint)
+    monkeypatch.delenv("ZTRACE_SERVICE", raising=False)
+    monkeypatch.setattr(tracing, "has_collector", lambda: False)
+    monkeypatch.setattr(ztrace, "configure", configured.append)
+    monkeypatch.setattr(rpc, "serve", lambda *_, **options: None)
+    assert run("rpc", "serve", "time").exit_code == 0
+    assert configured == services
 
 
 @pytest.mark.process

@@ -59,7 +59,7 @@ def serve(target: str, endpoint: str, keys: Path | None, unsafe: bool, reload: b
 
     _check(endpoint)
     thing = load(target, Path.cwd())
-    if "ZTRACE_ENDPOINT" in os.environ or has_collector():
+    if os.environ.get("ZTRACE_ENDPOINT") or has_collector():
         ztrace.configure(os.environ.get("ZTRACE_SERVICE") or target.partition(":")[0])
     before_bind()
     rpc.serve(thing, endpoint, keys=keys, unsafe=unsafe)
