@@ -12,7 +12,7 @@ from ztrace_collector.layout import OPEN, REGRESSED, RESOLVED
 from ztrace_collector.tables.samples import Sample, choose_samples
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import GroupRow, SampleRow, Stretch
-from ztrace_viewer.queries.stores.clickhouse.corrected import GROUPS, MINUTES
+from ztrace_viewer.queries.stores.clickhouse.corrected import MINUTES, write_groups
 from ztrace_viewer.queries.stores.clickhouse.crossing import Journals, join_journals, look_at_journals
 from ztrace_viewer.queries.stores.clickhouse.searching import Searching
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
@@ -66,7 +66,12 @@ class Errors(Searching):
 
     def merge_groups(self) -> str:
         """Return the query of all groups, with a row for each."""
-        return _merge(look_at_journals(self.reader))
+        return self._merge(look_at_journals(self.reader))
+
+    def _merge(self, journals: Journals) -> str:
+        is_plain = not journals.are_corrected
+        source = "SELECT * FROM exception_groups FINAL" if is_plain else write_groups(self.reader)
+        return _MERGED.format(source=source)
 
     def _read(self, minutes: str, behind: str, values: dict[str, object]) -> list[GroupRow]:
         journals = look_at_journals(self.reader)
@@ -76,7 +81,7 @@ class Errors(Searching):
         )
         rows = self.reader.rows(
             GroupRow,
-            f"FROM ({_merge(journals)}) AS g"
+            f"FROM ({self._merge(journals)}) AS g"
             f" LEFT JOIN ({counts}) AS c ON c.exception_group = g.fingerprint {behind}",
             values,
             key="0",
@@ -128,11 +133,6 @@ class Errors(Searching):
             for fingerprint, *sample in rows:
                 found.setdefault(fingerprint, []).append(SampleRow._make(sample))
         return {fingerprint: _choose(each) for fingerprint, each in found.items()}
-
-
-def _merge(journals: Journals) -> str:
-    source = GROUPS if journals.are_corrected else "SELECT * FROM exception_groups FINAL"
-    return _MERGED.format(source=source)
 
 
 def _choose(samples: list[SampleRow]) -> list[SampleRow]:
