@@ -2,7 +2,8 @@
 
 Run by hand: ``python -m tests.benchmarks.publishers [--publishers N] [--spans N]``. Each publisher sends a
 message of so many spans a second, at its own moment; all are sockets of this process, the collector is
-another. Settling, which the collector does while nothing arrives, is measured apart.
+another. Settling, which the collector does while nothing arrives, is measured apart, and so is what it takes
+to start and to let the publishers connect.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 import msgpack
 import zmq
 
+from tests.benchmarks.calls import clock_of
 from tests.benchmarks.collector import (
     ROUND_SPANS,
     SERVICES,
@@ -66,6 +68,7 @@ def main() -> None:
         for number in range(options.publishers):
             publishers.append(Small(context, endpoint, SERVICES[number % len(SERVICES)]))
             stack.enter_context(publishers[-1].socket)
+        connected_s = time.clock_gettime(clock_of(process))
         begin_s, sent = time.monotonic(), 0
         for turn in range(turns * options.seconds):
             for publisher in publishers[turn % turns :: turns]:
@@ -85,6 +88,7 @@ def main() -> None:
     print(f"{options.publishers:,} publishers, {sent / took_s:,.0f} spans/s")
     print(f"CPU of the collector, µs a span  {1e6 * cpu_s / sent:.1f}")
     print(f"of that for settling             {1e6 * spare_s / sent:.1f}")
+    print(f"of that to start and connect     {1e6 * connected_s / sent:.1f}")
     print(f"acknowledgements, MB/s           {acknowledged / took_s / 1e6:.2f}")
     print(f"highest RSS, MB                  {megabytes}")
 

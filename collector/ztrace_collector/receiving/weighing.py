@@ -4,7 +4,7 @@ One idea: libzmq bounds a frame, and the whole messages of a connection, but not
 never ends. The system counts the bytes read from each connection; those read since its last message was
 received are what libzmq holds. While no message can be received, they are one unfinished message.
 
-To ask the system about a thousand connections takes milliseconds. So they are weighed when this process has
+To ask the system about a thousand connections takes milliseconds. So many are weighed when this process has
 grown, which it does with what it holds, and otherwise at longer intervals.
 
 Only Linux reports this, and only of TCP; elsewhere nothing is weighed.
@@ -31,8 +31,9 @@ LATE_S = 2.0
 LOOK_S, IDLE_LOOK_S, SHARE = 0.05, 0.5, 0.05
 #: Interval while a connection is new or holds so much.
 QUICK_S, QUICK_BYTES = 0.01, 1 << 20
-#: Memory by which the process has grown: a part of what all connections may hold.
-GROWN_BYTES = 8 << 20
+#: Memory by which the process has grown: a part of what all connections may hold; and connections up to which
+#: they are weighed sooner than the process.
+GROWN_BYTES, FEW = 8 << 20, 16
 
 
 class Scales:
@@ -86,16 +87,14 @@ class Scales:
         self.silent = []
         if now_s < self._next_s:
             return []
-        resident = _resident_bytes()
-        if (
-            not self._is_quick
-            and now_s < self._looked_s + IDLE_LOOK_S
-            and resident <= self._resident + GROWN_BYTES
-        ):
-            self._resident = min(self._resident, resident)
-            self._next_s = now_s + LOOK_S
-            return []
-        self._resident = resident
+        if len(numbers) > FEW:
+            resident = _resident_bytes()
+            has_grown = resident > self._resident + GROWN_BYTES
+            if not self._is_quick and not has_grown and now_s < self._looked_s + IDLE_LOOK_S:
+                self._resident = min(self._resident, resident)
+                self._next_s = now_s + LOOK_S
+                return []
+            self._resident = resident
         weights: dict[int, int] = {}
         until: dict[int, int] = {}
         for number in numbers:

@@ -492,8 +492,9 @@ def test_unfinished_messages_of_all_are_bounded(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_connections_are_weighed_when_the_process_grows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system is asked about connections once memory has grown, and otherwise twice a second."""
+    """The system is asked about many connections once memory has grown, and otherwise twice a second."""
     clock, asked, resident = Clock(), list[int](), 100 << 20
+    numbers = range(weighing.FEW + 1)
     clock.now_s = 10.0
 
     def count_read(number: int) -> int:
@@ -507,8 +508,8 @@ def test_connections_are_weighed_when_the_process_grows(monkeypatch: pytest.Monk
     def asks_after(wait_s: float) -> bool:
         clock.now_s += wait_s
         asked.clear()
-        scales.look([7], lambda: True)
-        return asked == [7]
+        scales.look(numbers, lambda: True)
+        return asked == [*numbers]
 
     assert asks_after(0.0)
     assert asks_after(weighing.QUICK_S)  # The connection was new.
@@ -526,6 +527,8 @@ def test_connections_are_weighed_when_the_process_grows(monkeypatch: pytest.Monk
     assert asks_after(weighing.QUICK_S)
     assert not asks_after(weighing.LOOK_S)
     assert asks_after(weighing.IDLE_LOOK_S)
+    numbers = range(weighing.FEW)
+    assert asks_after(weighing.LOOK_S)
 
 
 def test_whole_messages_are_not_weighed(connect: Connect) -> None:
