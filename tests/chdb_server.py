@@ -8,11 +8,13 @@ Usage: ``python -m tests.chdb_server FOLDER PORT``; prints the port once it list
 """
 
 import gzip
+import json
 import os
 import re
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,8 +64,8 @@ class Engine:
         self._session.query("SET async_insert = 0")
         self._session.query("SET max_threads = 2")
 
-    def run(self, parameters: dict[str, str], body: bytes) -> tuple[bytes, str]:
-        """Run the query of a request; return its result and the name of its format."""
+    def run(self, parameters: dict[str, str], body: bytes) -> tuple[bytes, str, dict[str, str]]:
+        """Run the query of a request; return its result, the name of its format, and its costs."""
         query = parameters.get("query", "").encode()
         values = {name[6:]: value for name, value in parameters.items() if name.startswith("param_")}
         settings = {
@@ -76,14 +78,21 @@ class Engine:
         with self._lock, self._set(parameters.get("database") or "default", settings):
             if insert is not None:
                 self._insert(insert["target"].decode(), insert["format"].decode(), text[insert.end() :])
-                return b"", "Native"
+                return b"", "Native", {}
             told = text.decode()
             found = _FORMAT.search(told)
             form = found[1] if found else parameters.get("default_format") or "TabSeparated"
+            before_s = time.process_time()
             result = self._session.query(
                 told[: found.start()] if found else told, form, params=values or None
             )
-            return bytes(result.bytes()), form
+            costs = {
+                "cpu_ns": str(round(1e9 * (time.process_time() - before_s))),
+                "read_rows": str(result.storage_rows_read()),
+                "read_bytes": str(result.storage_bytes_read()),
+                "elapsed_ns": str(round(1e9 * result.elapsed())),
+            }
+            return bytes(result.bytes()), form, costs
 
     def _insert(self, target: str, form: str, data: bytes) -> None:
         with tempfile.NamedTemporaryFile(prefix="chdb-block-") as file:
@@ -151,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _run(self, body: bytes) -> None:
         parameters = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         try:
-            data, form = self.engine.run(parameters, body)
+            data, form, costs = self.engine.run(parameters, body)
         except Exception as error:
             code = _CODE.search(str(error))
             headers = {"X-ClickHouse-Exception-Code": code[1] if code else "1"}
@@ -160,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             "X-ClickHouse-Format": form,
             "X-ClickHouse-Timezone": "UTC",
             "X-ClickHouse-Query-Id": parameters.get("query_id", ""),
-            "X-ClickHouse-Summary": "{}",
+            "X-ClickHouse-Summary": json.dumps(costs),
         }
         self._answer(200, data, headers)
 

@@ -4,16 +4,18 @@ Run by hand, with the extra ``scale``: ``python -m tests.benchmarks.clickhouse [
 trees of ``tests.benchmarks.collector`` are stored in a journal, 131,072 spans at a time, and each time
 delivered to an engine, so both take turns on the same machine. The engine is ClickHouse in a process of
 its own, over HTTP; its CPU counts with all its threads, merges included. Reading and encoding the
-journal's rows counts for ClickHouse.
+journal's rows counts for ClickHouse. Answers are asked for over a connection that is kept.
 """
 
 import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest.mock import patch
 
 from tests.benchmarks.collector import BATCH_SPANS, SERVICES, Template, make_templates, moved_on
 from tests.clickhouse import Engine
@@ -24,15 +26,22 @@ from ztrace_collector.clickhouse.engine import open_engine
 from ztrace_collector.clickhouse.initializing import initialize
 from ztrace_collector.clickhouse.schema import Layout
 from ztrace_collector.clickhouse.settling.settler import settle_all
+from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.settling.settler import settle_all as settle_file
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.groups import list_groups
-from ztrace_viewer.queries.stores.clickhouse.store import ClickHouseStore, open_clickhouse
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.clickhouse.store import ClickHouseStore, Pool
 from ztrace_viewer.queries.traces import list_slowest, read_tree
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.query import QueryResult
 
 #: Batches in a transaction of the journal, as the collector gathers them.
 GATHERED = 10
+#: Rounds of 4.3 seconds from one round to the next, so that ten million spans began within a day.
+_STEP = 264
 #: Times that each answer is asked for.
 _TIMES = 10
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -44,6 +53,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--spans", type=int, default=524_288, help="spans to store, in rounds of 131,072")
+    parser.add_argument("--no-settling", action="store_true", help="leave out counting by path")
     options = parser.parse_args()
     templates = make_templates(1)
     round_spans = len(templates) * BATCH_SPANS
@@ -64,11 +74,13 @@ def main() -> None:
                 sqlite_s += cpu_of(partial(fill, store, templates, number))
                 own_s += cpu_of(shop.deliver)
             engine_s = engine_cpu_s(engine) - before_s
-            settling_s = cpu_of(partial(settle_journal, store))
-            before_s = engine_cpu_s(engine)
-            with open_engine(address) as client:
-                own_settling_s = cpu_of(partial(settle_all, client))
-            engine_settling_s = engine_cpu_s(engine) - before_s
+            settling_s = own_settling_s = engine_settling_s = 0.0
+            if not options.no_settling:
+                settling_s = cpu_of(partial(settle_journal, store))
+                before_s = engine_cpu_s(engine)
+                with open_engine(address) as client:
+                    own_settling_s = cpu_of(partial(settle_all, client))
+                engine_settling_s = engine_cpu_s(engine) - before_s
         file_bytes = sum(each.stat().st_size for each in path.parent.glob("journal.db*"))
         stored = int(engine.query("SELECT count() FROM spans", "bench"))
         assert stored == spans, f"{stored:,} spans instead of {spans:,}"
@@ -80,11 +92,13 @@ def main() -> None:
         )
         print(f"{'  reading, encoding, sending':42}{1e6 * own_s / spans:>12.2f}")
         print(f"{'  the engine':42}{1e6 * engine_s / spans:>12.2f}")
-        both = own_settling_s + engine_settling_s
-        print(f"{'settling':32}{1e6 * settling_s / spans:>10.2f}{1e6 * both / spans:>12.2f}", end="")
-        print(f"{both / settling_s:>8.2f}")
-        print(f"{'  reading, counting, sending':42}{1e6 * own_settling_s / spans:>12.2f}")
-        print(f"{'  the engine':42}{1e6 * engine_settling_s / spans:>12.2f}\n")
+        if settling_s:
+            both = own_settling_s + engine_settling_s
+            print(f"{'settling':32}{1e6 * settling_s / spans:>10.2f}{1e6 * both / spans:>12.2f}", end="")
+            print(f"{both / settling_s:>8.2f}")
+            print(f"{'  reading, counting, sending':42}{1e6 * own_settling_s / spans:>12.2f}")
+            print(f"{'  the engine':42}{1e6 * engine_settling_s / spans:>12.2f}")
+        print(f"\n{'peak memory, MB':32}{peak_mb(os.getpid()):>10.0f}{peak_mb(engine.pid):>12.0f}\n")
         print(f"{'bytes per span':32}{file_bytes / spans:>10.1f}{on_disk(engine) / spans:>12.1f}")
         for line in engine.query(
             f"SELECT table, round(sum(bytes_on_disk) / {spans}, 2) AS each FROM system.parts"
@@ -92,30 +106,57 @@ def main() -> None:
         ).splitlines():
             table, each = line.split("\t")
             print(f"{'  ' + table:42}{float(each):>12.1f}")
-        print(f"\n{'answers':32}{'ms':>10}{'engine CPU':>12}")
-        for name, took_s, engine_s in ask(engine, address):
-            print(f"{'  ' + name:32}{1e3 * took_s:>10.0f}{1e3 * engine_s:>9.0f} ms")
+        print(f"\n{'answers':32}{'ms':>10}{'in engine':>12}{'engine CPU':>12}{'questions':>12}")
+        for answer, cost in ask(engine, address):
+            print(f"{'  ' + answer:32}{cost.whole_ms:>10.1f}{cost.inside_ms:>12.1f}", end="")
+            print(f"{cost.cpu_ms:>12.1f}{cost.questions:>12}")
 
 
-def ask(engine: Engine, address: ClickHouseAddress) -> Iterator[tuple[str, float, float]]:
-    """Yield the shortest time of each answer over a connection that is open, and the engine's CPU for it."""
-    with open_clickhouse(address) as opened:
+class Cost(NamedTuple):
+    """Cost of an answer: time until its document is there, and of its questions within the engine."""
+
+    whole_ms: float
+    inside_ms: float
+    cpu_ms: float
+    questions: int
+
+
+def ask(engine: Engine, address: ClickHouseAddress) -> Iterator[tuple[str, Cost]]:
+    """Yield the least cost of each answer over a connection that is open."""
+    pool = Pool(address)
+    with pool.open() as opened:
         slowest = bytes.fromhex(list_slowest(opened)["traces"][0]["trace_id"])
+        client = opened.reader.client
+        last_ns = int(engine.query("SELECT max(start_ns) FROM roots", "bench"))
+    asked: list[Mapping[str, str]] = []
+    query = client.query
+
+    def count(*arguments: Any, **named: Any) -> "QueryResult":
+        result = query(*arguments, **named)
+        asked.append(result.summary)
+        return result
+
+    hour = Selection(last_ns - HOUR_NS, None)
     answers: dict[str, Callable[[ClickHouseStore], object]] = {
         "slow": list_slowest,
+        "slow, the last hour": lambda store: list_slowest(store, hour),
         "errors": lambda store: list_groups(store, limit=20),
         "show": lambda store: read_tree(store, slowest),
         "stats": list_methods,
     }
-    for name, answer in answers.items():
-        took_s, engine_s = [], []
-        for _ in range(_TIMES):
-            with open_clickhouse(address) as opened:
-                before_s, began_s = engine_cpu_s(engine), time.perf_counter()
-                answer(opened)
-                took_s.append(time.perf_counter() - began_s)
-                engine_s.append(engine_cpu_s(engine) - before_s)
-        yield name, min(took_s), sum(engine_s) / _TIMES
+    with patch.object(client, "query", count):
+        for name, answer in answers.items():
+            costs = []
+            for _ in range(_TIMES):
+                asked.clear()
+                with pool.open() as opened:
+                    began_s = time.perf_counter()
+                    answer(opened)
+                    whole_ms = 1e3 * (time.perf_counter() - began_s)
+                sums = [sum(int(each[key]) for each in asked) / 1e6 for key in ("elapsed_ns", "cpu_ns")]
+                costs.append(Cost(whole_ms, sums[0], sums[1], len(asked)))
+            yield name, Cost(*map(min, zip(*costs, strict=True)))
+    pool.close()
 
 
 def fill(store: Store, templates: list[Template], number: int) -> None:
@@ -128,7 +169,7 @@ def fill(store: Store, templates: list[Template], number: int) -> None:
             DATA, bytes([1 + SERVICES.index(template.service)]) * 16, whole, whole, 1, BATCH_SPANS,
             BATCH_SPANS * (whole + 1), 0, BATCH_SPANS * whole, {}, template.service, "bench", 1, 0,
         )  # fmt: skip
-        waiting.append([TOPIC, pack_header(header), moved_on(template.body, number)])
+        waiting.append([TOPIC, pack_header(header), moved_on(template.body, number * _STEP)])
         if len(waiting) == GATHERED or place == len(templates) - 1:
             store.store(waiting)
             waiting = []
@@ -145,6 +186,12 @@ def cpu_of(action: Callable[[], None]) -> float:
     before_s = time.process_time()
     action()
     return time.process_time() - before_s
+
+
+def peak_mb(pid: int) -> float:
+    """Return the most memory that a process has had."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1e3
 
 
 def engine_cpu_s(engine: Engine) -> float:

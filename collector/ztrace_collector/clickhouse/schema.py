@@ -55,6 +55,7 @@ class Layout(NamedTuple):
         *,
         blocks: bool = False,
         partitioned: bool = False,
+        scattered: bool = False,
         ttl: str | None = None,
     ) -> str:
         """Return the clauses after the columns of a table.
@@ -64,6 +65,7 @@ class Layout(NamedTuple):
             order: the sorting key.
             blocks: blocks of spans reach the table, so it remembers tokens.
             partitioned: a partition for each day of arrival; expired rows are dropped by whole parts.
+            scattered: few rows at many places are read at once, each by its key.
             ttl: TTL expression of a table whose rows expire by a rule of their own; empty for none.
         """
         kind, bracket, parameters = family.partition("(")
@@ -75,6 +77,13 @@ class Layout(NamedTuple):
             settings.append(f"{prefix}_deduplication_window = {WINDOW}")
         if partitioned:
             settings.append("ttl_only_drop_parts = 1")
+        if scattered:
+            # For each place, the engine reads a granule and decompresses a block of each column.
+            settings += [
+                "index_granularity = 1024",
+                "min_compress_block_size = 8192",
+                "max_compress_block_size = 16384",
+            ]
         days = " PARTITION BY toDate(arrived)" if partitioned else ""
         if ttl is None:
             ttl = expiry_of("", self.ttl_days)
@@ -106,9 +115,9 @@ def list_expiring() -> list[str]:
 
 def _create_tables(layout: Layout) -> list[str]:
     """Return the statements of version 1."""
-    spans = layout.define("", "trace_id, start_ns", blocks=True, partitioned=True)
-    traces = layout.define("Aggregating", "trace_id", blocks=True, partitioned=True)
-    roots = layout.define("", "hour, duration_ns", blocks=True, partitioned=True)
+    spans = layout.define("", "trace_id, start_ns", blocks=True, partitioned=True, scattered=True)
+    traces = layout.define("Aggregating", "trace_id", blocks=True, partitioned=True, scattered=True)
+    roots = layout.define("", "hour, duration_ns", blocks=True, partitioned=True, scattered=True)
     figures = layout.define("Aggregating", "resolution_s, bucket, method", blocks=True)
     blocks = layout.define("", "journal, arrived", blocks=True)
     thinned = layout.define("", "trace_id", partitioned=True)

@@ -14,35 +14,57 @@ from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import GroupRow, SampleRow, Stretch
 from ztrace_viewer.queries.stores.clickhouse.corrected import MINUTES, write_groups
 from ztrace_viewer.queries.stores.clickhouse.crossing import Journals, join_journals, look_at_journals
+from ztrace_viewer.queries.stores.clickhouse.reading import Reader
 from ztrace_viewer.queries.stores.clickhouse.searching import Searching
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
 
 _ORDERS = {NEWEST: "last_ns DESC, fingerprint DESC", FREQUENT: "counted DESC, last_ns DESC, fingerprint DESC"}
 #: Columns that the row with the latest occurrence has.
-_LATEST = ("type", "message", "template", "service", "name", "kind", "trace_id")
+_LATEST = (
+    "type", "message", "template", "service", "name", "kind", "trace_id", "origin_span_id", "frames",
+    "resolved_ns",
+)  # fmt: skip
 #: Order of the latest occurrences of journals; of those at the same time, the highest ids are the latest.
 _LAST = "(g.last_ns, g.trace_id, g.origin_span_id)"
-#: A row of each group, from a source of rows of journals.
+#: A row of each group, from a source of rows of journals. All columns of the latest row are one aggregate,
+#: since the server takes half a millisecond to plan each.
 _MERGED = f"""
-SELECT g.fingerprint AS fingerprint,
-    {", ".join(f"argMax(g.{name}, {_LAST}) AS {name}" for name in _LATEST)},
-    argMax(g.origin_span_id, {_LAST}) AS origin_span_id, argMax(g.frames, {_LAST}) AS frames,
-    arraySort(arrayDistinct(arrayFlatten(groupArray(JSONExtract(g.services, 'Array(String)'))))) AS services,
-    min(g.first_ns) AS first_ns, max(g.last_ns) AS last_ns,
-    any(r.at_ns) AS asked_ns, any(r.is_resolved) AS is_resolved,
-    asked_ns > ifNull(max(g.resolved_ns), 0) AS is_asked,
-    multiIf(is_asked AND NOT is_resolved, NULL, is_asked, asked_ns, argMax(g.resolved_ns, {_LAST}))
-        AS resolved_ns,
-    multiIf(is_asked AND NOT is_resolved, '{OPEN}', is_asked AND last_ns > asked_ns, '{REGRESSED}',
-        is_asked, '{RESOLVED}', countIf(g.state = '{OPEN}') > 0, '{OPEN}',
-        countIf(g.state = '{REGRESSED}') > 0, '{REGRESSED}', '{RESOLVED}') AS state
-FROM ({{source}}) AS g
-    LEFT ANY JOIN (SELECT * FROM resolutions FINAL) AS r ON r.fingerprint = g.fingerprint
-GROUP BY g.fingerprint"""
+SELECT m.fingerprint AS fingerprint,
+    {", ".join(f"m.latest.{place} AS {name}" for place, name in enumerate(_LATEST[:-1], 1))},
+    m.services AS services, m.first_ns AS first_ns, m.last_ns AS last_ns,
+    r.at_ns > m.resolved_last_ns AS is_asked,
+    multiIf(is_asked AND NOT r.is_resolved, NULL, is_asked, r.at_ns, m.latest.{len(_LATEST)}) AS resolved_ns,
+    multiIf(is_asked AND NOT r.is_resolved, '{OPEN}', is_asked AND m.last_ns > r.at_ns, '{REGRESSED}',
+        is_asked, '{RESOLVED}', has(m.states, '{OPEN}'), '{OPEN}',
+        has(m.states, '{REGRESSED}'), '{REGRESSED}', '{RESOLVED}') AS state
+FROM (
+    SELECT g.fingerprint AS fingerprint,
+        argMax(({", ".join(f"g.{name}" for name in _LATEST)}), {_LAST}) AS latest,
+        arraySort(groupUniqArrayArray(JSONExtract(g.services, 'Array(String)'))) AS services,
+        min(g.first_ns) AS first_ns, max(g.last_ns) AS last_ns,
+        ifNull(max(g.resolved_ns), 0) AS resolved_last_ns, groupUniqArray(g.state) AS states
+    FROM {{source}} GROUP BY g.fingerprint
+) AS m LEFT ANY JOIN (SELECT * FROM resolutions FINAL) AS r ON r.fingerprint = m.fingerprint"""
+
+#: Condition on samples, that they are of a group.
+_STILL = (
+    " AND (trace_id, span_id, journal) NOT IN"
+    " (SELECT trace_id, span_id, journal FROM corrected_exceptions FINAL WHERE count < 0)"
+)
 
 
 class Errors(Searching):
     """Answers about exception groups."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader)
+        self._journals: Journals | None = None
+
+    def journals(self) -> Journals:
+        """Return what has to be joined, for all questions of an answer."""
+        if self._journals is None:
+            self._journals = look_at_journals(self.reader)
+        return self._journals
 
     def groups(self, selection: Selection, wanted: Filter, order: str, limit: int | None) -> list[GroupRow]:
         """Return the selected groups; with a time, counts are those of the minutes that it touches."""
@@ -66,18 +88,18 @@ class Errors(Searching):
 
     def merge_groups(self) -> str:
         """Return the query of all groups, with a row for each."""
-        return self._merge(look_at_journals(self.reader))
+        return self._merge(self.journals())
 
     def _merge(self, journals: Journals) -> str:
         is_plain = not journals.are_corrected
-        source = "SELECT * FROM exception_groups FINAL" if is_plain else write_groups(self.reader)
+        source = "exception_groups AS g FINAL" if is_plain else f"({write_groups(self.reader)}) AS g"
         return _MERGED.format(source=source)
 
     def _read(self, minutes: str, behind: str, values: dict[str, object]) -> list[GroupRow]:
-        journals = look_at_journals(self.reader)
+        journals = self.journals()
         counts = (
             "SELECT exception_group, sum(count) AS counted, sum(uncaught_count) AS uncaught_counted"
-            f" FROM {MINUTES} WHERE {minutes} GROUP BY exception_group"
+            f" FROM {_count(journals)} WHERE {minutes} GROUP BY exception_group"
         )
         rows = self.reader.rows(
             GroupRow,
@@ -101,19 +123,17 @@ class Errors(Searching):
         if not stretches:
             return []
         names, values = _bind(stretch.group for stretch in stretches)
-        first, end = (
-            f"transform(toString(exception_group), [{', '.join(names)}], {edges}, toInt64(0))"
-            for edges in ([each.first for each in stretches], [each.end for each in stretches])
-        )
+        begins, ends = [each.first for each in stretches], [each.end for each in stretches]
         rows = self.reader.query(
-            "SELECT toString(exception_group),"
-            f" intDiv({parts} * (minute - {first}), {end} - {first}) AS part, sum(count)"
-            f" FROM {MINUTES} WHERE exception_group IN ({', '.join(names)})"
-            f" AND minute >= {first} AND minute < {end} GROUP BY 1, part",
+            f"SELECT toString(exception_group), intDiv({parts} * (minute - begin), end - begin) AS part,"
+            f" sum(count), indexOf([{', '.join(names)}], exception_group) AS place,"
+            f" {begins}[place] AS begin, {ends}[place] AS end FROM {_count(self.journals())}"
+            f" WHERE exception_group IN ({', '.join(names)}) AND minute >= begin AND minute < end"
+            " GROUP BY exception_group, part, place",
             values,
         )
         counts = {stretch.group.fingerprint: [0] * parts for stretch in stretches}
-        for fingerprint, part, count in rows:
+        for fingerprint, part, count, *_ in rows:
             counts[fingerprint][part] = int(count)
         return [counts[stretch.group.fingerprint] for stretch in stretches]
 
@@ -125,14 +145,18 @@ class Errors(Searching):
             rows = self.reader.query(
                 "SELECT DISTINCT toString(exception_group), trace_id, span_id, at_ns"
                 " FROM exception_samples FINAL"
-                f" WHERE exception_group IN ({', '.join(names)}) AND (trace_id, span_id, journal) NOT IN"
-                " (SELECT trace_id, span_id, journal FROM corrected_exceptions FINAL WHERE count < 0)"
-                " ORDER BY at_ns, trace_id, span_id",
+                f" WHERE exception_group IN ({', '.join(names)})"
+                f"{_STILL if self.journals().are_corrected else ''} ORDER BY at_ns, trace_id, span_id",
                 values,
             )
             for fingerprint, *sample in rows:
                 found.setdefault(fingerprint, []).append(SampleRow._make(sample))
         return {fingerprint: _choose(each) for fingerprint, each in found.items()}
+
+
+def _count(journals: Journals) -> str:
+    """Return the source of counts by minute."""
+    return MINUTES if journals.are_corrected else "exception_minutes FINAL"
 
 
 def _choose(samples: list[SampleRow]) -> list[SampleRow]:

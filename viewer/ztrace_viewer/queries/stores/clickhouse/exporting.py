@@ -6,7 +6,6 @@ from ztrace.records import UNFINISHED
 from ztrace_collector.clickhouse.merging import MERGED
 from ztrace_collector.otlp.mapping.reading import StoredException, StoredProcess, StoredSpan
 from ztrace_viewer.queries.stores.answers import ChosenTree, ExportSize
-from ztrace_viewer.queries.stores.clickhouse.corrected import correct
 from ztrace_viewer.queries.stores.clickhouse.reading import (
     Reader,
     or_none,
@@ -16,11 +15,10 @@ from ztrace_viewer.queries.stores.clickhouse.reading import (
 )
 from ztrace_viewer.queries.stores.clickhouse.samples import Samples
 from ztrace_viewer.queries.stores.clickhouse.searching import write_filter
-from ztrace_viewer.queries.stores.clickhouse.trees import PARENT, write_spans
 from ztrace_viewer.queries.stores.conditions import SpanFilter, TreeFilter
 
 _SPAN = (
-    f"SELECT s.trace_id, s.span_id, {PARENT}, s.method, s.instance, s.start_ns, s.duration_ns, s.status,"
+    "SELECT s.trace_id, s.span_id, {parent}, s.method, s.instance, s.start_ns, s.duration_ns, s.status,"
     " s.attributes, s.links, s.details, s.self_ns, s.cpu_ns, s.lane"
 )
 _OPEN = (
@@ -100,7 +98,9 @@ class Exporting(Samples):
     def whole_trees(self, trace_ids: Sequence[bytes], *, unfinished: bool) -> list[StoredSpan]:
         """Return the spans of some trees, those of each by their start."""
         own = f"trace_id IN {write_ids(trace_ids)}"
-        spans = self.read_stored(own, f"{_SPAN} {write_spans(own)} ORDER BY s.start_ns, s.span_id")
+        spans = self.read_stored(
+            own, f"{self._select_spans()} {self.write_spans(own)} ORDER BY s.start_ns, s.span_id"
+        )
         return spans + self._read_unfinished(own) if unfinished else spans
 
     def tree_pieces(self, trace_id: bytes, size: int, *, unfinished: bool) -> Iterator[list[StoredSpan]]:
@@ -109,7 +109,7 @@ class Exporting(Samples):
         while True:
             # Duplicates of a span have its start, and stay in its piece.
             page = f" ORDER BY s.start_ns, s.span_id LIMIT {size} WITH TIES"
-            spans = self.read_stored(own, f"{_SPAN} {write_spans(own, more)}{page}")
+            spans = self.read_stored(own, f"{self._select_spans()} {self.write_spans(own, more)}{page}")
             if not spans:
                 break
             yield spans
@@ -139,7 +139,9 @@ class Exporting(Samples):
         if unfinished:
             return self._read_unfinished(own, page, after)
         order = " ORDER BY s.start_ns, s.span_id, s.instance"
-        return self.read_stored(own, f"{_SPAN} {write_spans(own)}{order}{page}", after=after)
+        return self.read_stored(
+            own, f"{self._select_spans()} {self.write_spans(own)}{order}{page}", after=after
+        )
 
     def matching_stored(
         self, trace_ids: Sequence[bytes], matching: SpanFilter, hidden: Collection[bytes]
@@ -150,7 +152,10 @@ class Exporting(Samples):
             more = write_filter(matching, values)
             among = [each for each in trace_ids[at : at + _TRACES] if each not in hidden]
             own = f"trace_id IN {write_ids(among)}"
-            yield from self.read_stored(own, f"{_SPAN} {write_spans(own, more)}", values)
+            yield from self.read_stored(own, f"{self._select_spans()} {self.write_spans(own, more)}", values)
+
+    def _select_spans(self) -> str:
+        return _SPAN.format(parent=self.parent)
 
     def _read_unfinished(self, own: str, page: str = "", after: int = 0) -> list[StoredSpan]:
         # The journal takes a row back once its span is stored, which may arrive later than the span.
@@ -171,7 +176,7 @@ class Exporting(Samples):
             after: place of the span before the first; ids of spans are their places.
         """
         rows = self.reader.query(query, values)
-        methods = self.methods()
+        methods = self.named({row[3] for row in rows})
         raised = self._read_raised(own) if rows else {}
         thresholds = self.thresholds(own) if rows else {}
         spans = []
@@ -209,8 +214,8 @@ class Exporting(Samples):
     def _read_raised(self, own: str) -> dict[tuple[bytes, bytes], StoredException]:
         columns = ", ".join(_GROUP if name == "group" else name for name in StoredException._fields)
         rows = self.reader.query(
-            f"SELECT trace_id, span_id, {columns} FROM {correct(own)} WHERE {own} AND type != ''"
-            " ORDER BY journal, id"
+            f"SELECT trace_id, span_id, {columns} FROM {self.write_exceptions(own)}"
+            f" WHERE {own} AND type != '' ORDER BY journal, id"
         )
         found: dict[tuple[bytes, bytes], StoredException] = {}
         for trace_id, span_id, *fields in rows:

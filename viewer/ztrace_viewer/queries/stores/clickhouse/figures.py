@@ -29,7 +29,7 @@ class Figures(Errors):
             f" sum(f.self_ns) FROM method_figures AS f WHERE resolution_s = {resolution_s}"
             f" AND bucket >= {first} AND bucket < {end}{wanted} GROUP BY f.method, f.bucket"
         )
-        known = self.methods()
+        known = self.named({row[0] for row in rows})
         for method, bucket, histogram, *sums in rows:
             if method in known:
                 yield FiguresRow(method, bucket, json.dumps(histogram), *sums)

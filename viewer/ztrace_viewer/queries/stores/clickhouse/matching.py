@@ -7,7 +7,6 @@ from ztrace_collector.layout import RESOLUTIONS_S
 from ztrace_viewer.queries.stores.clickhouse.exporting import Exporting
 from ztrace_viewer.queries.stores.clickhouse.reading import or_none, write_ids, write_numbers
 from ztrace_viewer.queries.stores.clickhouse.searching import write_filter
-from ztrace_viewer.queries.stores.clickhouse.trees import PARENT, write_spans
 from ztrace_viewer.queries.stores.conditions import SpanFilter
 from ztrace_viewer.queries.stores.matching import CallRow, ServiceCounts
 
@@ -39,11 +38,11 @@ class Matching(Exporting):
         rows = self.reader.query(
             f"SELECT trace_id, method, count(), countIf(status = {ERROR}), countIf({orphans}) FROM"
             " (SELECT s.trace_id AS trace_id, s.method AS method, s.status AS status,"
-            f" {PARENT} AS parent {write_spans(own)}) AS each"
+            f" {self.parent} AS parent {self.write_spans(own)}) AS each"
             f" INNER JOIN (SELECT trace_id, groupUniqArray(span_id) AS ids FROM spans WHERE {own}"
             " GROUP BY trace_id) AS known USING trace_id GROUP BY trace_id, method"
         )
-        known = self.methods()
+        known = self.named({row[1] for row in rows})
         counts: dict[bytes, dict[str, ServiceCounts]] = {}
         for trace_id, method, *numbers in rows:
             if method in known:
@@ -61,9 +60,9 @@ class Matching(Exporting):
         """Return the ended spans of some traces as calls, at most so many."""
         if not trace_ids:
             return []
-        own = write_spans(f"trace_id IN {write_ids(trace_ids)}")
-        rows = self.reader.query(f"SELECT s.trace_id, s.span_id, {PARENT}, s.method {own} LIMIT {most}")
-        known = self.methods()
+        own = self.write_spans(f"trace_id IN {write_ids(trace_ids)}")
+        rows = self.reader.query(f"SELECT s.trace_id, s.span_id, {self.parent}, s.method {own} LIMIT {most}")
+        known = self.named({row[3] for row in rows})
         return [
             CallRow(trace_id, span_id, or_none(parent_id), method)
             for trace_id, span_id, parent_id, method in rows

@@ -1,7 +1,7 @@
 """Names and ids in ClickHouse."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ztrace_viewer.queries.stores.answers import Method
 from ztrace_viewer.queries.stores.clickhouse.reading import Reader, write_id
@@ -14,19 +14,47 @@ GONE = "threshold = 0 AND arrived IN (SELECT day FROM thinned_days)"
 _GROUPS = "FROM exception_groups FINAL"
 
 
+class Corrections(NamedTuple):
+    """Whether there are rows that correct others, by table.
+
+    Most databases have none, and a question that takes them into account costs twice as much.
+    """
+
+    duplicates: bool
+    adopted_spans: bool
+    corrected_exceptions: bool
+
+
+#: Query of the tables' numbers of rows, which the server knows without reading them.
+_CORRECTIONS = " UNION ALL ".join(f"SELECT '{name}', count() FROM {name}" for name in Corrections._fields)
+
+
 class Names:
     """Answers about names and ids."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self._methods: dict[int, Method] | None = None
+        self._corrections: Corrections | None = None
+
+    def corrections(self) -> Corrections:
+        """Return which corrections there are, for all questions of an answer."""
+        if self._corrections is None:
+            rows = self.reader.query(_CORRECTIONS)
+            self._corrections = Corrections(**{str(table): count > 0 for table, count in rows})
+        return self._corrections
 
     def methods(self) -> dict[int, Method]:
         """Return every method by its id."""
         if self._methods is None:
             rows = self.reader.rows(Method, "FROM methods FINAL")
             self._methods = {method.id: method for method in rows}
+            self.reader.methods = self._methods
         return self._methods
+
+    def named(self, ids: Iterable[int]) -> Mapping[int, Method]:
+        """Return methods by their ids, among them some that are wanted, unless they are unknown."""
+        return self.reader.methods if self.reader.methods.keys() >= {*ids} else self.methods()
 
     def trace_ids(self, ranges: Sequence[tuple[bytes, bytes]], limit: int) -> list[bytes]:
         """Return trace ids between the two of each range, so many of each table."""

@@ -9,6 +9,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.stores.answers import Method
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -27,11 +28,14 @@ class Reader:
 
     Attributes:
         client: the connection.
+        methods: methods by their ids, as far as they were read. An id is a hash of what it stands for, so
+            they stay true for as long as the connection is kept.
         deadline: end of the time that questions may take; None for the server's own limit.
     """
 
     def __init__(self, client: "Client") -> None:
         self.client = client
+        self.methods: dict[int, Method] = {}
         self.deadline: Deadline | None = None
 
     def query(self, text: str, values: Mapping[str, object] | None = None) -> Sequence[tuple[Any, ...]]:

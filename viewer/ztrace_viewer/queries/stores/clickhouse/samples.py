@@ -8,7 +8,6 @@ from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import RootRow
 from ztrace_viewer.queries.stores.clickhouse.reading import or_none, write_ids, write_numbers
 from ztrace_viewer.queries.stores.clickhouse.stacks import Stacks
-from ztrace_viewer.queries.stores.clickhouse.trees import PARENT, write_spans
 
 
 class Samples(Stacks):
@@ -37,9 +36,9 @@ class Samples(Stacks):
         if not trace_ids:
             return found
         rows = self.reader.query(
-            f"SELECT s.trace_id, s.span_id, {PARENT}, s.method, s.instance, s.start_ns,"
+            f"SELECT s.trace_id, s.span_id, {self.parent}, s.method, s.instance, s.start_ns,"
             " s.start_ns + s.duration_ns, s.duration_ns, s.self_ns, s.status, s.lane, s.attributes"
-            f" {write_spans(f'trace_id IN {write_ids(trace_ids)}')}"
+            f" {self.write_spans(f'trace_id IN {write_ids(trace_ids)}')}"
             f" ORDER BY s.start_ns, s.span_id LIMIT {most} BY s.trace_id"
         )
         self.read_instances({row[4] for row in rows})

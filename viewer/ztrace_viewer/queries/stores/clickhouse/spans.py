@@ -19,7 +19,7 @@ from ztrace_viewer.queries.stores.clickhouse.reading import (
     write_ids,
     write_numbers,
 )
-from ztrace_viewer.queries.stores.clickhouse.trees import PARENT, Trees, write_spans
+from ztrace_viewer.queries.stores.clickhouse.trees import Trees
 from ztrace_viewer.trees.columns import Call, Process
 from ztrace_viewer.trees.columns import Spans as Columns
 from ztrace_viewer.trees.spans import SpanRow
@@ -27,11 +27,9 @@ from ztrace_viewer.trees.states import state_of_span
 
 #: Columns of a span, but for the texts of one in full.
 _OWN = (
-    f"s.trace_id, s.span_id, {PARENT}, s.method, s.instance, s.start_ns, s.duration_ns, s.self_ns, s.cpu_ns,"
+    "s.trace_id, s.span_id, {parent}, s.method, s.instance, s.start_ns, s.duration_ns, s.self_ns, s.cpu_ns,"
     " s.lane, s.status"
 )
-
-
 #: Attributes of the process; of ztrace's own processes, the version is known.
 _RESOURCE = (
     "if(resource = '' AND version != '', toJSONString(map('service.version', version)), resource) AS resource"
@@ -71,9 +69,10 @@ class Spans(Trees):
 
     def columns(self, trace_id: bytes) -> Columns:
         """Return the same in columns, without what only one span in full shows."""
-        own = write_spans(f"trace_id = {write_id(trace_id)}")
-        rows = self.reader.query(f"SELECT {_OWN} {own} ORDER BY s.start_ns, s.span_id")
-        known = self.methods()
+        own = self.write_spans(f"trace_id = {write_id(trace_id)}")
+        columns = _OWN.format(parent=self.parent)
+        rows = self.reader.query(f"SELECT {columns} {own} ORDER BY s.start_ns, s.span_id")
+        known = self.named({row[3] for row in rows})
         instances = self.read_instances({row[4] for row in rows})
         rows = [row for row in rows if row[3] in known and row[4] in instances]
         fields = [*zip(*rows, strict=True)] or [()] * 11
@@ -97,12 +96,13 @@ class Spans(Trees):
         self, condition: str, more: str = "", values: Mapping[str, object] | None = None
     ) -> Iterator[SpanRow]:
         """Yield the ended spans of `write_spans`, by their start."""
+        columns = _OWN.format(parent=self.parent)
         rows = self.reader.query(
-            f"SELECT {_OWN}, s.attributes, s.links, s.details {write_spans(condition, more)}"
+            f"SELECT {columns}, s.attributes, s.links, s.details {self.write_spans(condition, more)}"
             " ORDER BY s.start_ns, s.span_id",
             values,
         )
-        methods = self.methods()
+        methods = self.named({row[3] for row in rows})
         instances = self.read_instances({row[4] for row in rows})
         for trace_id, span_id, parent_id, method, instance, start_ns, duration_ns, *rest in rows:
             self_ns, cpu_ns, lane, status, attributes, links, details = rest
@@ -144,7 +144,7 @@ class Spans(Trees):
     def links(self, trace_id: bytes) -> list[Link]:
         """Return the links of a trace's ended spans, in the order of their start."""
         rows = self.reader.query(
-            f"SELECT s.span_id, {PARENT} {write_spans(f'trace_id = {write_id(trace_id)}')}"
+            f"SELECT s.span_id, {self.parent} {self.write_spans(f'trace_id = {write_id(trace_id)}')}"
             " ORDER BY s.start_ns, s.span_id"
         )
         return [Link(key, span_id, or_none(parent)) for key, (span_id, parent) in enumerate(rows)]
@@ -194,7 +194,7 @@ class Spans(Trees):
             f" FROM unfinished_spans FINAL WHERE {condition} ORDER BY journal, id"
         )
         keys = {row[4] for row in rows}
-        methods, instances = self.methods(), self.read_instances(keys)
+        methods, instances = self.named({row[3] for row in rows}), self.read_instances(keys)
         publishers = self._read_publishers(keys)
         for trace_id, span_id, parent_id, method, instance, start_ns, seen_ns, attributes, links in rows:
             named, process, publisher = methods.get(method), instances.get(instance), publishers.get(instance)
@@ -248,7 +248,8 @@ class Spans(Trees):
 
     def _read_exceptions(self, row: type[_E], trace_id: bytes, condition: str) -> list[_E]:
         own = f"trace_id = {write_id(trace_id)}"
-        source = f"FROM {correct(own)} WHERE {own}{condition}{but_duplicates(own)} ORDER BY journal, id"
+        counting = but_duplicates(own) if self.corrections().duplicates else ""
+        source = f"FROM {self.write_exceptions(own)} WHERE {own}{condition}{counting} ORDER BY journal, id"
         rows = self.reader.rows(row, source, fingerprint="nullIf(toString(exception_group), '')")
         # A journal knows the group of an exception only if it has the origin, which another one may have.
         groups = {each.span_id: each.fingerprint for each in rows if each.fingerprint is not None}
@@ -258,6 +259,10 @@ class Spans(Trees):
             else each
             for each in rows
         ]
+
+    def write_exceptions(self, condition: str) -> str:
+        """Return the source of exceptions under a condition on the trace id alone."""
+        return correct(condition) if self.corrections().corrected_exceptions else "exceptions FINAL"
 
     def exception_texts(self, trace_ids: Collection[bytes]) -> list[ExceptionText]:
         """Return type and message of the exceptions of traces."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from ztrace_collector.clickhouse.address import ClickHouseAddress
 from ztrace_collector.clickhouse.engine import connect, explaining, open_engine
@@ -10,9 +9,6 @@ from ztrace_collector.clickhouse.initializing import check_tables
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.stores.clickhouse.asked import Asked
 from ztrace_viewer.queries.stores.clickhouse.reading import Reader
-
-if TYPE_CHECKING:
-    from clickhouse_connect.driver.client import Client
 
 
 class ClickHouseStore(Asked):
@@ -51,12 +47,13 @@ def open_clickhouse(address: ClickHouseAddress) -> Iterator[ClickHouseStore]:
 class Pool:
     """Connections to one database, which are kept between answers; each is used by one thread at a time.
 
-    A connection takes several requests to open, and a question one. Thread-safe.
+    A connection takes several requests to open, and a question one. What its reader knows is kept with it.
+    Thread-safe.
     """
 
     def __init__(self, address: ClickHouseAddress) -> None:
         self._address = address
-        self._free: list[Client] = []
+        self._free: list[Reader] = []
         self._is_closed = False
 
     @contextmanager
@@ -68,13 +65,13 @@ class Pool:
             EngineError: as for `open_clickhouse`.
         """
         with explaining(self._address):
-            client = self._take()
+            reader = self._take()
             try:
-                yield ClickHouseStore(Reader(client))
+                yield ClickHouseStore(reader)
             except BaseException:
-                client.close()
+                reader.client.close()
                 raise
-            self._free.append(client)
+            self._free.append(reader)
             if self._is_closed:
                 self.close()
 
@@ -82,9 +79,9 @@ class Pool:
         """Close the connections that are not in use; the others are closed after their answers."""
         self._is_closed = True
         while self._free:
-            self._free.pop().close()
+            self._free.pop().client.close()
 
-    def _take(self) -> "Client":
+    def _take(self) -> Reader:
         try:
             return self._free.pop()
         except IndexError:
@@ -94,4 +91,4 @@ class Pool:
         except BaseException:
             client.close()
             raise
-        return client
+        return Reader(client)

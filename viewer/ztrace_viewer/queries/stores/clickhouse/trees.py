@@ -7,7 +7,7 @@ have no root are found by the rows of blocks without one.
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ztrace.records import UNFINISHED
 from ztrace_collector.clickhouse.merging import MERGED, NEVER
@@ -25,9 +25,6 @@ from ztrace_viewer.queries.stores.clickhouse.reading import (
     write_numbers,
 )
 from ztrace_viewer.trees.clocks import Cell
-
-#: Parent of a span of `write_spans`.
-PARENT = "if(a.found, a.parent_id, s.parent_id)"
 
 
 class Merged(NamedTuple):
@@ -72,7 +69,7 @@ class Trees(Names):
 
     def list_services(self, methods: Collection[int]) -> str:
         """Return the services of some methods as a JSON array, sorted."""
-        known = self.methods()
+        known = self.named(methods)
         names = sorted({known[method].service for method in methods if method in known})
         return json.dumps(names, ensure_ascii=False, separators=(",", ":"))
 
@@ -103,8 +100,11 @@ class Trees(Names):
         most = limit
         while True:
             # A trace may have several roots, of which only its own counts.
+            # Some are found by the order of the table, and parts of it with shorter ones are then left out.
+            some = f"SELECT duration_ns FROM roots WHERE {where} ORDER BY hour DESC, duration_ns DESC"
+            least = f"SELECT if(count() = {most}, min(duration_ns), 0) FROM ({some} LIMIT {most})"
             rows = self.reader.query(
-                f"SELECT trace_id, span_id, duration_ns FROM roots WHERE {where}"
+                f"SELECT trace_id, span_id, duration_ns FROM roots WHERE {where} AND duration_ns >= ({least})"
                 f" ORDER BY duration_ns DESC, trace_id DESC LIMIT {most}"
             )
             ids = {trace_id for trace_id, _, _ in rows}
@@ -127,21 +127,22 @@ class Trees(Names):
         errors: bool,
     ) -> list[Merged]:
         """Return the slowest traces that have no root."""
-        conditions = ["NOT rooted"]
+        conditions = [f"min(t.root).1 = {NEVER}"]
         if selection.since_ns is not None:
-            conditions.append(f"start_ns >= {selection.since_ns}")
+            conditions.append(f"min(t.first).1 >= {selection.since_ns}")
         if selection.until_ns is not None:
-            conditions.append(f"start_ns < {selection.until_ns}")
+            conditions.append(f"min(t.first).1 < {selection.until_ns}")
         if methods is not None:
-            conditions.append(f"root_method IN {write_numbers(methods)}")
+            conditions.append(f"min(t.first).2 IN {write_numbers(methods)}")
         if hidden:
             conditions.append(f"trace_id NOT IN {write_ids(hidden)}")
         if errors:
-            conditions.append("errors > 0")
-        return self.merge(
-            f"trace_id IN (SELECT trace_id FROM traces WHERE root.1 = {NEVER})",
-            having=" AND ".join(conditions),
-            order=f" ORDER BY duration_ns DESC, trace_id DESC LIMIT {limit}",
+            conditions.append("sum(t.error_count) > 0")
+        return self._merge_rows(
+            f"(SELECT trace_id FROM traces WHERE root.1 = {NEVER}) GROUP BY trace_id"
+            f" HAVING {' AND '.join(conditions)}"
+            " ORDER BY greatest(max(t.end_ns) - min(t.first).1, 0) DESC, trace_id DESC"
+            f" LIMIT {limit}"
         )
 
     def traces(self, trace_ids: Collection[bytes]) -> dict[bytes, TraceRow]:
@@ -150,11 +151,20 @@ class Trees(Names):
 
     def _merge_ids(self, trace_ids: Collection[bytes]) -> dict[bytes, Merged]:
         if missing := {*trace_ids} - self._merged.keys():
-            self._merged |= {each.trace_id: each for each in self.merge(f"trace_id IN {write_ids(missing)}")}
+            merged = self._merge_rows(f"{write_ids(missing)} GROUP BY trace_id")
+            self._merged |= {each.trace_id: each for each in merged}
         return {each: self._merged[each] for each in trace_ids if each in self._merged}
 
+    def _merge_rows(self, among: str) -> list[Merged]:
+        """Return traces as `merge` does, without its names, which the server takes longer to plan."""
+        rows = self.reader.query(
+            "SELECT trace_id, min(t.root), min(t.first), max(t.end_ns), sum(t.span_count),"
+            f" sum(t.error_count), groupUniqArrayArray(t.methods) FROM traces AS t WHERE trace_id IN {among}"
+        )
+        return [_merge(*row) for row in rows]
+
     def _make_trace(self, merged: Merged) -> TraceRow:
-        method = self.methods().get(merged.root_method, Method(0, "", "", "internal"))
+        method = self.named([merged.root_method]).get(merged.root_method, Method(0, "", "", "internal"))
         return TraceRow(
             merged.trace_id,
             merged.root_span_id,
@@ -204,31 +214,44 @@ class Trees(Names):
         if not trace_ids:
             return {}
         # Ids are compared here: a query that compares them takes longer to plan than these to send.
-        own = f"trace_id IN {write_ids(trace_ids)}"
         rows = self.reader.query(
-            f"SELECT trace_id, countIf(status = {UNFINISHED}), groupArray((span_id, instance)),"
-            f" groupArray(parent_id) FROM spans WHERE {own}{but_duplicates(own)} GROUP BY trace_id"
+            f"SELECT s.trace_id, countIf(s.status = {UNFINISHED}), groupArray(s.span_id),"
+            f" groupArray({self.parent})"
+            f" {self.write_spans(f'trace_id IN {write_ids(trace_ids)}')} GROUP BY s.trace_id"
         )
-        adopted = {
-            tuple(ids): parent_id
-            for parent_id, *ids in self.reader.query(
-                f"SELECT parent_id, trace_id, span_id, instance FROM adopted_spans FINAL WHERE {own}"
-            )
-        }
         counts = {}
         for trace_id, unfinished, spans, parents in rows:
-            known = {span_id for span_id, _ in spans}
-            if adopted:
-                parents = [
-                    adopted.get((trace_id, *span), parent)
-                    for span, parent in zip(spans, parents, strict=True)
-                ]
+            known = {*spans}
             below = [parent for parent in parents if any(parent)]
             orphans = sum(parent not in known for parent in below)
             counts[trace_id] = SpanCounts(
                 len(spans), len(known), len(parents) - len(below), unfinished, orphans
             )
         return counts
+
+    @property
+    def parent(self) -> str:
+        """Parent of a span of `write_spans`."""
+        is_joined = self.corrections().adopted_spans
+        return "if(a.found, a.parent_id, s.parent_id)" if is_joined else "s.parent_id"
+
+    def write_spans(self, condition: str, more: str = "") -> str:
+        """Return the source of spans as ``s``, with the parents that some got after they were stored.
+
+        Args:
+            condition: on the trace id alone.
+            more: further conditions on the columns of ``spans``.
+        """
+        corrections = self.corrections()
+        counting = but_duplicates(condition) if corrections.duplicates else ""
+        if not corrections.adopted_spans:
+            return f"FROM spans AS s WHERE {condition}{more}{counting}"
+        return (
+            f"FROM (SELECT * FROM spans WHERE {condition}{more}{counting}) AS s LEFT ANY JOIN"
+            " (SELECT trace_id, span_id, instance, parent_id, 1 AS found FROM adopted_spans FINAL"
+            f" WHERE {condition}) AS a"
+            " ON a.trace_id = s.trace_id AND a.span_id = s.span_id AND a.instance = s.instance"
+        )
 
     def refused_spans(self, trace_id: bytes) -> dict[bytes, str]:
         """Return the reasons by the ids of a trace's refused spans."""
@@ -271,16 +294,28 @@ class Trees(Names):
         return int(rows[0][0]) if rows else None
 
 
-def write_spans(condition: str, more: str = "") -> str:
-    """Return the source of spans as ``s``, with the parents that some got after they were stored.
-
-    Args:
-        condition: on the trace id alone.
-        more: further conditions on the columns of ``spans``.
-    """
-    return (
-        f"FROM (SELECT * FROM spans WHERE {condition}{more}{but_duplicates(condition)}) AS s LEFT ANY JOIN"
-        " (SELECT trace_id, span_id, instance, parent_id, 1 AS found FROM adopted_spans FINAL"
-        f" WHERE {condition}) AS a"
-        " ON a.trace_id = s.trace_id AND a.span_id = s.span_id AND a.instance = s.instance"
+def _merge(
+    trace_id: bytes,
+    root: Mapping[str, Any],
+    first: Mapping[str, Any],
+    end_ns: int,
+    spans: int,
+    errors: int,
+    methods: list[int],
+) -> Merged:
+    """Return a trace as `ztrace_collector.clickhouse.merging` does."""
+    root_start_ns, root_span_id, root_duration_ns, root_method = root.values()
+    rooted = root_start_ns < NEVER
+    start_ns, method = (root_start_ns, root_method) if rooted else first.values()
+    end_ns = max(end_ns, start_ns)
+    return Merged(
+        trace_id,
+        root_span_id if rooted else None,
+        method,
+        start_ns,
+        end_ns,
+        root_duration_ns if rooted else end_ns - start_ns,
+        spans,
+        errors,
+        methods,
     )
