@@ -57,8 +57,8 @@ BATCH_SPANS, WINDOW, TREES_PER_ROUND = 512, 32, 16_384
 #: Rounds per turn: short enough for equal conditions, long enough that the last wait is negligible.
 ROUNDS_PER_TURN = 3
 ROUND_SPANS = TREES_PER_ROUND * len(TREE)
-#: Million to which the growth is extrapolated.
-FAR = 100
+#: Million to which the growth is extrapolated, and the least number of millions from which it is.
+FAR, FITTED = 100, 5
 #: Placeholder in times and ids, replaced when a batch is sent: trace ids begin with it, as agents' begin with
 #: the time, and span ids end with it, as theirs are random.
 MARK = b"\x17\xf0\xab\xcd"
@@ -338,12 +338,10 @@ def read_cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def extrapolate(values: Sequence[float], million: int) -> float:
-    """Return the value of a later million on the line that fits those of the first ones."""
-    if len(values) < 2:
-        return values[0]
-    slope, first = statistics.linear_regression(range(1, len(values) + 1), values)
-    return first + slope * million
+def extrapolate(values: Sequence[float]) -> float:
+    """Return how many times the first million's value a far one has on the line that fits the values."""
+    slope, start = statistics.linear_regression(range(1, len(values) + 1), values)
+    return (start + slope * FAR) / (start + slope)
 
 
 def main() -> None:
@@ -386,9 +384,9 @@ def main() -> None:
             ("time of a span", [each.wall_us for each in millions]),
             ("CPU of a span", [each.cpu_us for each in millions]),
         ):
-            last, far = values[-1] / values[0], extrapolate(values, FAR) / extrapolate(values, 1)
-            print(f"{f'{name}, last against first':40}{last:>8.2f}")
-            print(f"{f'{name}, {FAR}th M by the slope':40}{far:>8.2f}")
+            print(f"{f'{name}, last against first':40}{values[-1] / values[0]:>8.2f}")
+            if len(values) >= FITTED:
+                print(f"{f'{name}, {FAR}th M against first':40}{extrapolate(values):>8.2f}")
 
 
 if __name__ == "__main__":
