@@ -197,9 +197,8 @@ def _shutdown_at_exit() -> None:
     exiting = True
     try:
         shutdown(EXIT_TIMEOUT_S)
-    except (
-        BaseException
-    ):  # Ctrl-C, or a signal handler's exit: it ends the wait, and no code is left to get it.
+    except BaseException:
+        # Ctrl-C, or a signal handler's exit: it ends the wait, and no code is left to get it.
         if _closing is not None:
             close(_closing, 0.0)
 

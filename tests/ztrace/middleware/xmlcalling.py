@@ -52,8 +52,31 @@ class Handler(SimpleXMLRPCRequestHandler):
         return "handled" if method == "own" else server._dispatch(method, params)
 
 
+class Strict(http.client.HTTPConnection):
+    """Connection that sends only headers which were given to its own method."""
+
+    def putheader(self, header: str | bytes, *values: Any) -> None:
+        """Take note of a header."""
+        self.__dict__.setdefault("given", set()).add(header if isinstance(header, str) else header.decode())
+        super().putheader(header, *values)
+
+    def send(self, data: Any) -> None:
+        """Send the headers, if each was given, and then the body."""
+        head, end, _ = data.partition(b"\r\n\r\n")
+        for line in head.decode("latin-1").split("\r\n")[1:] if end else ():
+            if line.partition(":")[0] not in self.__dict__["given"]:
+                raise AssertionError(line)
+        super().send(data)
+
+
 class Plain(Transport):
-    """Transport with headers of its own."""
+    """Transport with headers and connections of its own."""
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        """Connect by the strict class, once."""
+        connection = Strict(host)
+        self._connection = host, connection
+        return connection
 
     def send_headers(self, connection: http.client.HTTPConnection, headers: Any) -> None:
         """Send the headers, and one more."""

@@ -43,6 +43,8 @@ class _Call:
     is_open = True
 
 
+#: The standard library's way to send a header, which own connections may replace.
+_PUTHEADER = HTTPConnection.putheader
 #: Call that this thread or task has made last; it may have ended.
 _calling: ContextVar[_Call | None] = ContextVar("ztrace_xmlrpc_calling", default=None)
 #: Replies of the calls of the multicall that is being made, for its iterator.
@@ -178,9 +180,9 @@ def _wrap_send_content(original: Callable[..., Any]) -> Callable[..., Any]:
 def _send_context(connection: Any, span: Span) -> None:
     try:
         traceparent = format_traceparent(span)
-        if isinstance(connection, HTTPConnection):
+        if getattr(type(connection), "putheader", None) is _PUTHEADER:
             # As `putheader` does, without its checks: they take as long as starting the span.
-            connection._output(f"traceparent: {traceparent}".encode("ascii"))  # type: ignore[attr-defined]
+            connection._output(f"traceparent: {traceparent}".encode("ascii"))
         else:
             connection.putheader("traceparent", traceparent)
         if span.w3c[1]:
