@@ -29,7 +29,7 @@ from ztrace_collector.tables.sqlite_utils import Database
 #: collector cannot react to a stop while SQLite waits.
 BUSY_TIMEOUT_MS = 500
 #: KiB of SQLite's page cache: enough for the parts of the indexes that are written to all the time.
-CACHE_KIB = 32 << 10
+CACHE_KIB = 16 << 10
 #: A link is not followed, and a pipe does not block.
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
