@@ -314,7 +314,10 @@ class Million(NamedTuple):
 
 
 def measure_millions(folder: Path, templates: Sequence[Template], spans: int) -> Iterator[Million | int]:
-    """Yield the figures of about each million; finally the peak memory in MB."""
+    """Yield the figures of about each million; finally the peak memory in MB.
+
+    Spans beyond the last whole million get no figure of their own.
+    """
     process, endpoint = start_collector(folder / "long.db")
     with ExitStack() as stack:
         publishers = connect(stack, endpoint)
@@ -323,12 +326,13 @@ def measure_millions(folder: Path, templates: Sequence[Template], spans: int) ->
         while done < spans:
             send_round(publishers, templates, number)
             number, done = number + 1, done + ROUND_SPANS
-            if done - last >= 1_000_000 or done >= spans:
+            if done - last >= 1_000_000 or (done >= spans and not last):
                 drain(publishers)
                 now_s, cpu_s = time.perf_counter(), read_cpu_s(process.pid)
                 scale = 1e6 / (done - last)
                 yield Million(done, scale * (now_s - then_s), scale * (cpu_s - then_cpu_s))
                 then_s, then_cpu_s, last = time.perf_counter(), cpu_s, done
+        drain(publishers)
     yield stop_collector(process)[0]
 
 
