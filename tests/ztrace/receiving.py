@@ -118,7 +118,7 @@ class Receiver:
                     self._routes.append(route)
                     socket.send_multipart([route, WELCOME])
                 elif len(frames) != 3 or frames[0] != TOPIC:
-                    continue  # From a client of whoever had this port before.
+                    continue  # A client of the port's former owner has sent it.
                 elif (answer := self._take(*frames)) is not None:
                     socket.send_multipart([route, answer])
         finally:

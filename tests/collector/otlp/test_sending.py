@@ -1,6 +1,7 @@
 """Requests to one destination under OTLP's rules, against receivers that give every kind of answer."""
 
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -168,13 +169,17 @@ def test_receivers_that_cannot_be_reached() -> None:
 
 def test_receivers_that_hang() -> None:
     """A hanging receiver is retried after the timeout."""
+    given_up = threading.Event()
 
-    def dawdle(request: ExportTraceServiceRequest) -> Reply:
-        time.sleep(0.5)
+    def hang(request: ExportTraceServiceRequest) -> Reply:
+        given_up.wait(60)
         return Reply()
 
-    with answering(dawdle) as (url, _):
-        assert send(destination(url, TIMEOUT="100")) == Later("no answer within 0.1 s")
+    with answering(hang) as (url, _):
+        try:
+            assert send(destination(url, TIMEOUT="100")) == Later("no answer within 0.1 s")
+        finally:
+            given_up.set()
 
 
 def retry_info(seconds: float) -> RetryInfo:
